@@ -1,0 +1,1 @@
+"""Helpers of rl_core alone; no other package imports them."""

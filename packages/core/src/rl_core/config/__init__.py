@@ -1,0 +1,1 @@
+"""The config of an algorithm: typed sections, checked when set, stored as JSON."""

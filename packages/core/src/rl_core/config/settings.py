@@ -1,0 +1,161 @@
+"""The settings that every algorithm has, one frozen dataclass per section of the config."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from rl_core.config.check import Range, Settings, build_settings
+from rl_core.errors import ConfigError
+from rl_core.module.settings import ModelSettings
+
+Positive = Annotated[int, Range(ge=1)]
+Fraction = Annotated[float, Range(ge=0, le=1)]
+Schedule = float | tuple[tuple[float, float], ...]
+"""A constant, or points `((env_step, value), ...)` joined by straight lines and constant outside."""
+
+
+def check_schedule(name: str, schedule: Schedule, *, low: float = 0.0, high: float = math.inf) -> None:
+    """Refuse a schedule whose values leave `[low, high]` or whose steps do not increase."""
+    points = ((0.0, schedule),) if isinstance(schedule, float) else schedule
+    steps = [point[0] for point in points]
+    if not points or any(later <= earlier for earlier, later in zip(steps, steps[1:], strict=False)):
+        raise ConfigError(f"{name}: got {schedule!r}, expected points [[env_step, value], ...] with increasing steps.")
+    for _, value in points:
+        if not low <= value <= high or not math.isfinite(value):
+            raise ConfigError(f"{name}: got {schedule!r}, expected values from {low:g} to {high:g}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentSettings(Settings):
+    """Section `environment`: which env, and how its spaces are used."""
+
+    env: Any = None
+    """A registered gymnasium id, an env class, or a callable that takes `env_config` and returns an env."""
+    env_config: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the env."""
+    clip_actions: bool = True
+    """Clip Box actions to their bounds on the way to the env. Source: Huang et al. 2022, continuous detail 4."""
+    normalize_actions: bool = False
+    """Take the module's Box actions as lying in [-1, 1] and scale them to the env's bounds."""
+    disable_env_checking: bool = False
+    """Skip `check_env` at build time and the check of every rollout for values outside the observation space."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvRunnerSettings(Settings):
+    """Section `env_runners`: how experience is sampled."""
+
+    num_env_runners: Annotated[int, Range(ge=0)] = 0
+    """Number of runners besides the one in this process. Only 0 can be had in this version."""
+    num_envs_per_env_runner: Positive = 8
+    """Env slots B that step together."""
+    gym_env_vectorize_mode: Literal["sync", "async", "async_shared_memory", "vector_entry_point"] = "sync"
+    """How gymnasium steps the slots: one after the other, in processes, or by the env's own vectorised class."""
+    rollout_fragment_length: Positive | Literal["auto"] = "auto"
+    """Steps T per slot and rollout; `auto` divides the train batch by the number of slots."""
+    env_to_module_connector: tuple[Any, ...] = ()
+    """Observation (and reward) connectors, in order, before the required ones."""
+    module_to_env_connector: tuple[Any, ...] = ()
+    """Action connectors, in order, before the required one."""
+    metrics_num_episodes_for_smoothing: Positive = 100
+    """Finished episodes that `env_runners/episode_return_mean` averages over."""
+
+    def check(self) -> None:
+        """Refuse remote runners."""
+        if self.num_env_runners:
+            raise ConfigError(
+                f"num_env_runners: got {self.num_env_runners}, expected 0: this version of rl-core samples in its own "
+                "process. Raise num_envs_per_env_runner, or use gym_env_vectorize_mode='async' for slow envs."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings(Settings):
+    """Section `training`: what every algorithm's learner has; algorithms add their own fields."""
+
+    gamma: Fraction = 0.99
+    """Discount per step."""
+    lr: Schedule = 3e-4
+    """Learning rate, constant or a schedule over env steps. Source: Schulman et al. 2017, table 3."""
+    adam_epsilon: Annotated[float, Range(gt=0)] = 1e-5
+    """Added to Adam's denominator. Source: Huang et al. 2022, core detail 3."""
+    train_batch_size_per_learner: Positive = 2048
+    """Env steps per iteration. Source: Schulman et al. 2017, table 3."""
+    grad_clip: Annotated[float, Range(gt=0)] | None = 0.5
+    """Bound of the gradient, None for none. Source: Huang et al. 2022, core detail 11."""
+    grad_clip_by: Literal["global_norm", "norm", "value"] = "global_norm"
+    """Bound the norm of all gradients together, of each tensor, or each number."""
+
+    def check(self) -> None:
+        """Check the learning rate's schedule."""
+        check_schedule("lr", self.lr)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerSettings(Settings):
+    """Section `learners`: where and with what the update runs."""
+
+    device: str = "cpu"
+    """Torch device of the learner, such as `cpu` or `cuda:0`. Sampling stays on the CPU."""
+    num_threads: Positive | Literal["auto"] = "auto"
+    """Torch threads of this process. `auto` is OMP_NUM_THREADS where the user set it, else 1 below a million
+    parameters and all cores above: small nets are slower with several threads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSettings(Settings):
+    """Section `evaluation`: separate episodes in envs of their own."""
+
+    evaluation_interval: Annotated[int, Range(ge=0)] = 0
+    """Iterations between evaluations; 0 evaluates only when asked."""
+    evaluation_duration: Positive = 20
+    """Episodes per evaluation, exactly."""
+    evaluation_num_envs: Positive | Literal["auto"] = "auto"
+    """Env slots; `auto` is one per episode up to 32. Each slot plays its share, so short episodes are not favoured."""
+    explore: bool = True
+    """Draw actions from the policy, as in training; False takes its mode."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleSettings(Settings):
+    """Section `rl_module`: the neural network."""
+
+    module_class: Any = None
+    """A class derived from RLModule, or an instance of one; None is the default actor-critic."""
+    model_config: dict[str, Any] | ModelSettings = field(default_factory=dict)
+    """Settings of the default module (`ModelSettings` or their names), or keyword arguments of your own class."""
+
+    def check(self) -> None:
+        """Make `ModelSettings` of names and values, unless they are meant for an own module class."""
+        if self.module_class is None and isinstance(self.model_config, dict):
+            settings = build_settings(ModelSettings, self.model_config, where="model_config")
+            object.__setattr__(self, "model_config", settings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackSettings(Settings):
+    """Section `callbacks`: code of yours that is called on events."""
+
+    callbacks_class: Callable[[], Any] | tuple[Any, ...] | None = None
+    """A class derived from Callbacks, or several."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSettings(Settings):
+    """Section `checkpointing`: what a run started by the command keeps."""
+
+    checkpoint_frequency: Annotated[int, Range(ge=0)] = 10
+    """Iterations between checkpoints; 0 keeps none but the last."""
+    num_to_keep: Positive = 3
+    """Newest checkpoints that stay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebuggingSettings(Settings):
+    """Section `debugging`: reproducibility."""
+
+    seed: Annotated[int, Range(ge=0)] = 0
+    """Seed of envs, actions, initial weights and minibatches, each with a stream of its own."""

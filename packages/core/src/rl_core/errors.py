@@ -1,0 +1,33 @@
+"""The exceptions of this library that a caller may want to catch.
+
+Mistakes in arguments raise `ValueError` or `TypeError` (`ConfigError` is a `ValueError`); what can go wrong while a
+run is under way, or with files from elsewhere, has a class of its own here.
+"""
+
+
+class RLError(Exception):
+    """Base of every error this library raises on purpose: its message is written for the user, not for us."""
+
+
+class ConfigError(RLError, ValueError):
+    """A setting has an unknown name, a wrong type or a value out of range."""
+
+
+class UnsupportedSpaceError(RLError, ValueError):
+    """A space cannot be handled by the component it was given to."""
+
+
+class EnvError(RLError):
+    """An env cannot be made, broke the gymnasium contract, or left its declared spaces."""
+
+
+class NonFiniteError(RLError):
+    """A loss or gradient became NaN or infinite; the weights are still those before the failed step."""
+
+
+class CheckpointError(RLError):
+    """A checkpoint is missing, damaged, of another format, or does not fit what it is loaded into."""
+
+
+class RunError(RLError):
+    """A run folder cannot be written, is not a run, or cannot be continued."""

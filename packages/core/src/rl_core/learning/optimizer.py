@@ -1,0 +1,117 @@
+"""Adam over one flat buffer of all parameters.
+
+A module of PPO's usual size has a dozen small tensors; updating, clipping and clearing them one by one is mostly
+overhead. Here parameters and gradients are views of two flat tensors, so each of these is one operation. It also
+keeps `torch.optim` out of start-up: the first optimiser made there imports `torch._dynamo`, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rl_core.errors import CheckpointError
+
+BETAS = (0.9, 0.999)
+"""Decay of the running means of gradient and squared gradient. Source: Kingma and Ba 2015."""
+
+
+class FlatAdam:
+    """Adam with gradient clipping for all trainable parameters of one module.
+
+    After construction `parameter.data` and `parameter.grad` of each trainable parameter are views of flat buffers.
+
+    Source: Kingma and Ba 2015, algorithm 1; agrees with `torch.optim.Adam`.
+    """
+
+    def __init__(self, module: nn.Module, *, epsilon: float) -> None:
+        """Move the module's trainable parameters into one buffer.
+
+        Args:
+            module: Stays the owner of its parameters, whose values do not change.
+            epsilon: Added to the denominator.
+
+        Raises:
+            ValueError: nothing to train, or parameters of several dtypes or devices.
+        """
+        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        kinds = {(parameter.dtype, parameter.device) for parameter in self.parameters}
+        if len(kinds) != 1:
+            what = "no trainable parameters" if not kinds else f"parameters of several kinds: {sorted(map(str, kinds))}"
+            raise ValueError(f"{type(module).__name__} has {what}; Adam needs all of one dtype and device.")
+        self.epsilon = epsilon
+        self.flat = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
+        self.grad = torch.zeros_like(self.flat)
+        self.mean = torch.zeros_like(self.flat)
+        self.mean_square = torch.zeros_like(self.flat)
+        self.num_steps = torch.zeros((), dtype=torch.float32, device=self.flat.device)
+        self._bind()
+
+    def _bind(self) -> None:
+        """Make each parameter and its gradient a view of the flat buffers."""
+        sizes = [parameter.numel() for parameter in self.parameters]
+        views = zip(self.parameters, self.flat.split(sizes), self.grad.split(sizes), strict=True)
+        for parameter, value, grad in views:
+            parameter.data = value.view(parameter.shape)
+            parameter.grad = grad.view(parameter.shape)
+
+    def zero_grad(self) -> None:
+        """Clear the gradients in place."""
+        self.grad.zero_()
+
+    def clip(self, bound: float | None, by: Literal["global_norm", "norm", "value"]) -> float:
+        """Bound the gradient in place and return its global norm before that (NaN or inf where it is not finite)."""
+        norm = float(torch.linalg.vector_norm(self.grad))
+        if bound is None or not math.isfinite(norm):
+            return norm
+        if by == "value":
+            self.grad.clamp_(-bound, bound)
+        elif by == "global_norm":
+            if norm > bound:
+                self.grad.mul_(bound / (norm + 1e-6))
+        else:
+            for parameter in self.parameters:
+                assert parameter.grad is not None
+                part = float(torch.linalg.vector_norm(parameter.grad))
+                if part > bound:
+                    parameter.grad.mul_(bound / (part + 1e-6))
+        return norm
+
+    def step(self, lr: float) -> None:
+        """Apply one update with learning rate `lr`."""
+        self.num_steps += 1
+        torch._fused_adam_(
+            [self.flat],
+            [self.grad],
+            [self.mean],
+            [self.mean_square],
+            [],
+            [self.num_steps],
+            lr=lr,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            weight_decay=0.0,
+            eps=self.epsilon,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the running means and the step count."""
+        return {"mean": self.mean.clone(), "mean_square": self.mean_square.clone(), "num_steps": self.num_steps.clone()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take back what `get_state` gave.
+
+        Raises:
+            CheckpointError: the state is of a module with another number of parameters.
+        """
+        for name in ("mean", "mean_square", "num_steps"):
+            own, given = getattr(self, name), state.get(name)
+            if given is None or given.shape != own.shape:
+                shape = "nothing" if given is None else tuple(given.shape)
+                raise CheckpointError(f"Optimiser state {name!r}: got {shape}, expected {tuple(own.shape)}.")
+            own.copy_(given)

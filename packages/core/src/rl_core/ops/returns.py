@@ -1,0 +1,82 @@
+"""Advantages and returns over time-major tensors `[T, B]`."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def reverse_scan(value: Float[Tensor, "T B"], decay: Float[Tensor, "T B"]) -> Float[Tensor, "T B"]:
+    """Solve `y[t] = value[t] + decay[t] * y[t + 1]`, with `y[T] = 0`, in log2(T) vectorised rounds.
+
+    Args:
+        value: `[T, B]`, the term added at each step.
+        decay: `[T, B]`, the factor of what follows.
+
+    Returns:
+        `[T, B]`, the sums y.
+
+    Source: the parallel scan of Hillis and Steele 1986 over the maps `y -> value + decay * y`.
+    """
+    result, factor = value.clone(), decay
+    shift = 1
+    while shift < result.shape[0]:
+        result[:-shift] += factor[:-shift] * result[shift:]
+        factor = torch.cat((factor[:-shift] * factor[shift:], factor[-shift:]))
+        shift *= 2
+    return result
+
+
+def gae(
+    reward: Float[Tensor, "T B"],
+    value: Float[Tensor, "T B"],
+    next_value: Float[Tensor, "T B"],
+    terminated: Bool[Tensor, "T B"],
+    truncated: Bool[Tensor, "T B"],
+    *,
+    gamma: float,
+    lambda_: float,
+) -> Float[Tensor, "T B"]:
+    """Generalised advantage estimation.
+
+    `delta[t] = reward[t] + gamma * (1 - terminated[t]) * next_value[t] - value[t]`
+    `advantage[t] = delta[t] + gamma * lambda * (1 - done[t]) * advantage[t + 1]`, done = terminated or truncated.
+
+    Args:
+        reward: `[T, B]`
+        value: `[T, B]`, of the observations acted on.
+        next_value: `[T, B]`, of the true next observations: at a truncation that of the episode's last one.
+        terminated: `[T, B]`, ends without a future: nothing is bootstrapped.
+        truncated: `[T, B]`, cuts: bootstrapped by `next_value`, no advantage flows across.
+        gamma: Discount per step, 0 to 1.
+        lambda_: Trade of bias (0) for variance (1).
+
+    Returns:
+        `[T, B]` advantages; value targets are `advantage + value`.
+
+    Raises:
+        ValueError: the shapes differ; they would broadcast silently.
+
+    Source: Schulman et al. 2016, equations 11 to 16.
+    """
+    for name, tensor in (("value", value), ("next_value", next_value), ("terminated", terminated)):
+        if tensor.shape != reward.shape:
+            raise ValueError(
+                f"GAE: {name} has shape {tuple(tensor.shape)}, expected [T, B] = {tuple(reward.shape)} as reward has. "
+                "It would broadcast. Squeeze or index the extra axis."
+            )
+    delta = reward + gamma * next_value.masked_fill(terminated, 0.0) - value
+    decay = (terminated | truncated).logical_not().to(delta.dtype).mul_(gamma * lambda_)
+    return reverse_scan(delta, decay)
+
+
+def explained_variance(prediction: Float[Tensor, "N"], target: Float[Tensor, "N"]) -> Tensor:
+    """Share of the target's variance that the prediction explains: `1 - var(target - prediction) / var(target)`.
+
+    Returns:
+        A scalar: 1 is perfect, 0 no better than the mean, NaN where the target does not vary.
+    """
+    variance = target.var(correction=0)
+    share = 1.0 - (target - prediction).var(correction=0) / variance
+    return torch.where(variance > 0, share, torch.full_like(share, torch.nan))

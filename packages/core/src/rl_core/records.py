@@ -1,0 +1,135 @@
+"""The records that travel between the stations, one type per station.
+
+Legend of axis letters, used everywhere:
+    T time steps, B env slots, N = flattened samples (T * B less what is not valid), K finished episodes,
+    P distribution inputs (logits, means, ...), D features.
+
+Layout is time-major `[T, B, ...]` from the vector env to the loss, `[N, ...]` once flattened. Nested observations and
+actions are trees (dicts and tuples) of arrays with the same leading axes.
+
+The path: env --Step--> observation connectors --> module --Decision--> action connectors --> env fills a `Rollout`;
+`Rollout` --> prepare --`Batch`--> loss --> update --`Weights`--> the module in the runner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Tree = Any
+"""A leaf (numpy array or tensor) or nested dicts and tuples of leaves, all with the same leading axes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What a vector env says after a reset or a step of all its slots.
+
+    Example (CartPole, 2 slots, the second just fell and was reset):
+        `Step(obs=f32[2, 4], reward=[1, 1], terminated=[F, T], truncated=[F, F], first=[F, T],
+        artificial=[F, F], final_slots=[1], final_obs=f32[1, 4])`
+    """
+
+    obs: Tree
+    """`[B, ...]`: the observation the next decision is made on."""
+    reward: Float[np.ndarray, "B"]
+    """`[B]`: reward of the transition that led here; 0 after a reset."""
+    terminated: Bool[np.ndarray, "B"]
+    """`[B]`: the episode reached a terminal state, whose value is 0."""
+    truncated: Bool[np.ndarray, "B"]
+    """`[B]`: the episode was cut (time limit); its value goes on past the end."""
+    first: Bool[np.ndarray, "B"]
+    """`[B]`: `obs` is the first of an episode: stateful connectors and recurrent states start anew."""
+    artificial: Bool[np.ndarray, "B"]
+    """`[B]`: the transition is not real (the env ignored the action to reset itself): it never trains."""
+    final_slots: Int[np.ndarray, "K"]
+    """`[K]`: slots whose episode ended here and whose `obs` already belongs to the next one."""
+    final_obs: Tree
+    """`[K, ...]`: the true last observation of those slots; None when K is 0."""
+    action: Tree = None
+    """`[B, ...]`: the env action that led here; None after a reset."""
+    infos: Mapping[str, Any] = field(default_factory=dict)
+    """The vector env's info arrays, as gymnasium gives them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a policy says to a batch of observations."""
+
+    action: Tree
+    """`[B, ...]`: drawn from the distribution, in the module's terms (before action connectors)."""
+    dist_inputs: Float[Tensor, "B P"]
+    """`[B, P]`: the distribution's inputs; log-probability, entropy and KL follow from them."""
+    state: Tree = ()
+    """`[B, ...]`: the module's next recurrent state; `()` for a feed-forward module."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """T steps of B env slots, as an env runner hands them to a learner."""
+
+    obs: Tree
+    """`[T + 1, B, ...]`: module inputs; row T is what follows the last step."""
+    action: Tree
+    """`[T, B, ...]`"""
+    reward: Float[Tensor, "T B"]
+    """`[T, B]`, after reward connectors."""
+    terminated: Bool[Tensor, "T B"]
+    """`[T, B]`"""
+    truncated: Bool[Tensor, "T B"]
+    """`[T, B]`"""
+    valid: Bool[Tensor, "T B"] | None
+    """`[T, B]`: False where the step was artificial; None when every step is real."""
+    final_index: Int[Tensor, "K"]
+    """`[K]`: positions `t * B + b` whose true next observation is not `obs[t + 1, b]`, ascending."""
+    final_obs: Tree
+    """`[K, ...]`: the true next observations at `final_index`; None when K is 0."""
+    behavior_dist_inputs: Float[Tensor, "T B P"]
+    """`[T, B, P]`: distribution inputs recorded while acting."""
+    policy_version: int
+    """Version of the `Weights` this was sampled with; age is computed when it is consumed."""
+    state: Tree = ()
+    """`[B, ...]`: the module's recurrent state before step 0; `()` for a feed-forward module."""
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    """Free-form columns `[T, B, ...]` of connectors and extensions."""
+
+    @property
+    def env_steps(self) -> int:
+        """Number of real env steps in this rollout."""
+        return self.reward.numel() if self.valid is None else int(self.valid.sum())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Flattened samples ready for a policy-gradient loss."""
+
+    obs: Tree
+    """`[N, ...]`"""
+    action: Tree
+    """`[N, ...]`"""
+    behavior_log_prob: Float[Tensor, "N"]
+    """`[N]`: log-probability of `action` under the policy that acted."""
+    behavior_dist_inputs: Float[Tensor, "N P"]
+    """`[N, P]`"""
+    behavior_value: Float[Tensor, "N"]
+    """`[N]`: value estimate before the update."""
+    advantage: Float[Tensor, "N"]
+    """`[N]`"""
+    value_target: Float[Tensor, "N"]
+    """`[N]`"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """What a learner publishes and a runner acts with."""
+
+    version: int
+    """Counts the updates of the learner that published them."""
+    tensors: Mapping[str, Tensor]
+    """Parameters and buffers of the module by name."""
+    connector_state: Tree = ()
+    """Shared statistics of the observation connectors, one entry per piece."""
