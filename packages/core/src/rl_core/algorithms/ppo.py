@@ -1,0 +1,178 @@
+"""Proximal policy optimisation: settings, `prepare`, `loss`.
+
+Source: Schulman et al. 2017, "Proximal Policy Optimization Algorithms"; defaults from its table 3 and from Huang et
+al. 2022, "The 37 Implementation Details of Proximal Policy Optimization".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from rl_core._internal.tree import tree_map
+from rl_core.algorithm.config import AlgorithmConfig
+from rl_core.config.check import Range
+from rl_core.config.section import Section
+from rl_core.config.settings import Fraction, Positive, Schedule, TrainingSettings, check_schedule
+from rl_core.errors import ConfigError
+from rl_core.learning.learner import Metrics, Objective
+from rl_core.learning.schedule import value_at
+from rl_core.module.rl_module import RLModule
+from rl_core.ops.losses import LossCoefficients, clipped_actor_critic_loss
+from rl_core.ops.returns import explained_variance, gae
+from rl_core.records import Batch, Rollout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PPOSettings(TrainingSettings):
+    """Section `training` of PPO."""
+
+    lambda_: Fraction = 0.95
+    """GAE's trade of bias (0) for variance (1). Source: Schulman et al. 2017, table 3."""
+    num_epochs: Positive = 10
+    """Passes over each batch. Source: as above."""
+    minibatch_size: Positive = 64
+    """Samples per optimiser step; the batch is split evenly into minibatches of at most this many. Source: as above."""
+    clip_param: Annotated[float, Range(gt=0)] = 0.2
+    """Bound of the probability ratio's distance from 1. Source: as above."""
+    vf_loss_coeff: Annotated[float, Range(ge=0)] = 0.5
+    """Weight of the value loss. Source: Huang et al. 2022, core detail 9."""
+    vf_clip_param: Annotated[float, Range(gt=0)] | None = None
+    """Bound of the value's change per update; None for none, which works better. Source: Andrychowicz et al. 2021."""
+    entropy_coeff: Schedule = 0.0
+    """Weight of the entropy bonus, constant or a schedule over env steps."""
+    normalize_advantage: bool = True
+    """Give the advantages of each minibatch mean 0 and standard deviation 1. Source: Huang et al. 2022, detail 7."""
+    kl_coeff: Annotated[float, Range(ge=0)] = 0.0
+    """Weight of KL(behavior || current) in the loss; 0 leaves the term out."""
+    kl_target: Annotated[float, Range(gt=0)] = 0.01
+    """Where the adaptive KL weight steers: it is doubled above 1.5 times this, halved below 1 / 1.5 of it.
+    Source: Schulman et al. 2017, section 4."""
+    target_kl: Annotated[float, Range(gt=0)] | None = None
+    """Stop the epochs of an update when a minibatch's KL estimate exceeds 1.5 times this; None never."""
+
+    def check(self) -> None:
+        """Check the schedules and that a minibatch fits into the batch."""
+        check_schedule("lr", self.lr)
+        check_schedule("entropy_coeff", self.entropy_coeff)
+        if self.minibatch_size > self.train_batch_size_per_learner:
+            raise ConfigError(
+                f"minibatch_size: got {self.minibatch_size}, expected at most train_batch_size_per_learner, which is "
+                f"{self.train_batch_size_per_learner}. Set both."
+            )
+
+
+def prepare(module: RLModule, rollout: Rollout, settings: PPOSettings) -> tuple[Batch, Metrics]:
+    """Estimate values and advantages `[T, B]` of a rollout and flatten it to the N real samples."""
+    with torch.inference_mode():
+        value = module.forward_value(rollout.obs)  # [T + 1, B]
+        next_value = value[1:]
+        if len(rollout.final_index):
+            next_value = next_value.flatten().index_copy(
+                0, rollout.final_index, module.forward_value(rollout.final_obs)
+            ).view_as(next_value)
+        advantage = gae(
+            rollout.reward,
+            value[:-1],
+            next_value,
+            rollout.terminated,
+            rollout.truncated,
+            gamma=settings.gamma,
+            lambda_=settings.lambda_,
+        )
+        log_prob = module.distribution.log_prob(rollout.behavior_dist_inputs, rollout.action)
+        real = None if rollout.valid is None else rollout.valid.flatten().nonzero().squeeze(-1)
+
+    def flat(column: Tensor) -> Tensor:
+        column = column[: len(advantage)].flatten(0, 1)
+        return column if real is None else column.index_select(0, real)
+
+    batch = Batch(
+        obs=tree_map(flat, rollout.obs),
+        action=tree_map(flat, rollout.action),
+        behavior_log_prob=flat(log_prob),
+        behavior_dist_inputs=flat(rollout.behavior_dist_inputs),
+        behavior_value=flat(value),
+        advantage=flat(advantage),
+        value_target=flat(advantage + value[:-1]),
+    )
+    return batch, {"explained_variance": float(explained_variance(batch.behavior_value, batch.value_target))}
+
+
+def loss(module: RLModule, batch: Batch, settings: PPOSettings) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """Clipped surrogate, value loss and entropy bonus of one minibatch, plus a KL penalty if asked."""
+    dist_inputs, value = module.forward_train(batch.obs)
+    log_prob, entropy = module.distribution.log_prob_and_entropy(dist_inputs, batch.action)
+    advantage = batch.advantage
+    if settings.normalize_advantage and len(advantage) > 1:
+        std, mean = torch.std_mean(advantage)
+        advantage = (advantage - mean) / (std + 1e-8)
+    assert isinstance(settings.entropy_coeff, float), "settings_at reads the schedule"
+    terms = clipped_actor_critic_loss(
+        log_prob,
+        entropy,
+        value,
+        behavior_log_prob=batch.behavior_log_prob,
+        behavior_value=batch.behavior_value,
+        advantage=advantage,
+        value_target=batch.value_target,
+        coefficients=LossCoefficients(
+            clip=settings.clip_param,
+            value_clip=settings.vf_clip_param,
+            value=settings.vf_loss_coeff,
+            entropy=settings.entropy_coeff,
+        ),
+    )
+    total, kl = terms.total, terms.kl
+    if settings.kl_coeff > 0:
+        exact_kl = module.distribution.kl(batch.behavior_dist_inputs, dist_inputs).mean()
+        total, kl = total + settings.kl_coeff * exact_kl, exact_kl.detach()
+    return total, {
+        "total_loss": total.detach(),
+        "policy_loss": terms.policy,
+        "value_loss": terms.value,
+        "entropy": terms.entropy,
+        "kl": kl,
+        "clip_fraction": terms.clip_fraction,
+    }
+
+
+def settings_at(settings: PPOSettings, env_steps: int) -> PPOSettings:
+    """Read the entropy coefficient's schedule."""
+    if isinstance(settings.entropy_coeff, float):
+        return settings
+    return dataclasses.replace(settings, entropy_coeff=value_at(settings.entropy_coeff, env_steps))
+
+
+def should_stop(report: Mapping[str, Tensor], settings: PPOSettings) -> bool:
+    """Whether the policy has moved too far in this update."""
+    return settings.target_kl is not None and float(report["kl"]) > 1.5 * settings.target_kl
+
+
+def adapt(settings: PPOSettings, metrics: Metrics) -> PPOSettings:
+    """Double or halve the KL weight when the KL is far from its target."""
+    if settings.kl_coeff == 0.0:
+        return settings
+    if metrics["kl"] > 1.5 * settings.kl_target:
+        return dataclasses.replace(settings, kl_coeff=settings.kl_coeff * 2.0)
+    if metrics["kl"] < settings.kl_target / 1.5:
+        return dataclasses.replace(settings, kl_coeff=settings.kl_coeff / 2.0)
+    return settings
+
+
+OBJECTIVE = Objective(
+    prepare=prepare, loss=loss, settings_at=settings_at, should_stop=should_stop, adapt=adapt, adaptive=("kl_coeff",)
+)
+
+
+class PPOConfig(AlgorithmConfig):
+    """Config of PPO: `PPOConfig().environment("CartPole-v1").training(lr=1e-3).build()`."""
+
+    name = "ppo"
+    objective = OBJECTIVE
+    training = Section(PPOSettings)

@@ -1,0 +1,169 @@
+"""The learner of on-policy algorithms: rollouts in, better weights out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from rl_core._internal.tree import tree_leaves
+from rl_core.config.settings import TrainingSettings
+from rl_core.errors import NonFiniteError
+from rl_core.learning.minibatch import minibatches
+from rl_core.learning.optimizer import FlatAdam
+from rl_core.learning.schedule import value_at
+from rl_core.module.rl_module import RLModule
+from rl_core.records import Batch, Rollout, Weights
+
+Metrics = dict[str, float]
+
+
+class MinibatchSettings(Protocol):
+    """What the learner reads of an algorithm's settings besides `TrainingSettings`."""
+
+    num_epochs: int
+    minibatch_size: int
+
+
+S = TypeVar("S", bound=TrainingSettings)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Objective(Generic[S]):
+    """What an algorithm tells the learner: pure functions of module, data and settings."""
+
+    prepare: Callable[[RLModule, Rollout, S], tuple[Batch, Metrics]]
+    """Turn a rollout into samples, with figures about it."""
+    loss: Callable[[RLModule, Batch, S], tuple[Tensor, Mapping[str, Tensor]]]
+    """The scalar to minimise for one minibatch, and scalars to report; the same names each time."""
+    settings_at: Callable[[S, int], S]
+    """The settings with schedules read at a number of env steps."""
+    should_stop: Callable[[Mapping[str, Tensor], S], bool]
+    """Whether to end this update before the step of the minibatch with these figures."""
+    adapt: Callable[[S, Metrics], S]
+    """Settings for the next update after this one's figures, such as an adaptive KL coefficient."""
+    adaptive: tuple[str, ...] = ()
+    """Names of the settings that `adapt` changes; they are saved with the learner."""
+
+
+class Learner(Generic[S]):
+    """Holds one module and its optimiser; the only place where weights change."""
+
+    def __init__(self, module: RLModule, settings: S, objective: Objective[S], *, seed: int, name: str) -> None:
+        """Take ownership of the module.
+
+        Args:
+            module: Trained in place, on the device it is on.
+            settings: Of the algorithm.
+            objective: Of the algorithm.
+            seed: Of the minibatch orders.
+            name: Id of the module, used in metric keys `learner/<name>/...`.
+        """
+        self.module = module
+        self.settings = settings
+        self.objective = objective
+        self.name = name
+        self.optimizer = FlatAdam(module, epsilon=settings.adam_epsilon)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.version = 0
+        self.env_steps = 0
+
+    def update(self, rollout: Rollout) -> Metrics:
+        """Learn from one rollout.
+
+        Returns:
+            Means over the minibatches of what the loss reports, under `learner/<name>/...`.
+
+        Raises:
+            NonFiniteError: a loss or gradient became NaN or infinite; that step was not taken.
+        """
+        settings = self.objective.settings_at(self.settings, self.env_steps)
+        lr = value_at(settings.lr, self.env_steps)
+        batch, metrics = self.objective.prepare(self.module, rollout, settings)
+        self.env_steps += rollout.env_steps
+        metrics |= self._run_minibatches(batch, settings, lr)
+        metrics["lr"] = lr
+        metrics["policy_age"] = float(self.version - rollout.policy_version)
+        self.version += 1
+        self.settings = self.objective.adapt(self.settings, metrics)
+        return {f"learner/{self.name}/{key}": value for key, value in metrics.items()}
+
+    def _run_minibatches(self, batch: Batch, settings: S, lr: float) -> Metrics:
+        """Take one optimiser step per minibatch and average what the losses report."""
+        reports: list[Tensor] = []
+        norms: list[float] = []
+        names: tuple[str, ...] = ()
+        stopped = False
+        epochs = minibatches(
+            batch,
+            size=settings.minibatch_size,  # type: ignore[attr-defined]
+            num_epochs=settings.num_epochs,  # type: ignore[attr-defined]
+            generator=self.generator,
+        )
+        for minibatch in epochs:
+            loss, report = self.objective.loss(self.module, minibatch, settings)
+            names = tuple(report)
+            reports.append(torch.stack(tuple(report.values())))
+            if self.objective.should_stop(report, settings):
+                stopped = True
+                break
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            norms.append(self.optimizer.clip(settings.grad_clip, settings.grad_clip_by))
+            if not math.isfinite(norms[-1] + float(loss)):
+                raise NonFiniteError(_describe_failure(self.name, float(loss), norms[-1], minibatch))
+            self.optimizer.step(lr)
+        means = torch.stack(reports).mean(0).tolist()
+        return {
+            **dict(zip(names, means, strict=True)),
+            "grad_norm": sum(norms) / max(len(norms), 1),
+            "num_minibatches": float(len(norms)),
+            "stopped_early": float(stopped),
+        }
+
+    def weights(self) -> Weights:
+        """Publish the module: views of the tensors, not copies."""
+        return Weights(version=self.version, tensors=dict(self.module.state_dict()))
+
+    def get_state(self) -> dict[str, Any]:
+        """Return everything but the module's weights that the next update depends on."""
+        return {
+            "optimizer": self.optimizer.get_state(),
+            "generator": self.generator.get_state(),
+            "version": self.version,
+            "env_steps": self.env_steps,
+            "adaptive": {name: getattr(self.settings, name) for name in self.objective.adaptive},
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `get_state` gave.
+
+        Raises:
+            CheckpointError: the optimiser's state does not fit this module.
+        """
+        self.optimizer.set_state(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.version, self.env_steps = state["version"], state["env_steps"]
+        self.settings = dataclasses.replace(self.settings, **state["adaptive"])
+
+
+def _describe_failure(name: str, loss: float, norm: float, batch: Batch) -> str:
+    """Say which numbers went in when a loss or gradient came out non-finite."""
+    lines = [
+        f"Learner {name!r}: loss {loss:g} and gradient norm {norm:g} are not finite; the step was not taken and the "
+        "weights are those before it. Minibatch statistics:"
+    ]
+    for field in dataclasses.fields(batch):
+        for leaf in tree_leaves(getattr(batch, field.name)):
+            values = leaf.double()
+            bad = int((~values.isfinite()).sum())
+            lines.append(
+                f"  {field.name}: shape {tuple(leaf.shape)}, min {values.min():.4g}, mean {values.mean():.4g}, "
+                f"max {values.max():.4g}, {bad} not finite"
+            )
+    lines.append("Look for a column with values not finite or very large; lower lr, or normalise or clip that column.")
+    return "\n".join(lines)

@@ -1,0 +1,64 @@
+"""What every action distribution can do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from rl_core._internal.tree import Tree
+
+
+class Distribution(ABC):
+    """A family of action distributions; the parameters of one member arrive as `inputs` with every call.
+
+    It holds sizes and bounds but no parameters, no device and no random state. Randomness comes in as `noise`, so that
+    the noise of a whole rollout is drawn in one call and a sample is a function of its arguments. `inputs` is
+    `[..., P]` with any leading axes; actions have the same leading axes, and probabilities have nothing else.
+    """
+
+    num_inputs: int
+    """P: how many numbers describe one distribution."""
+    log_std_positions: tuple[int, ...] = ()
+    """Which inputs are log standard deviations, which a module may keep independent of the observation."""
+
+    @abstractmethod
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tree:
+        """Draw the noise of `sample` with leading axes `shape`, such as `(T, B)`, on the generator's device."""
+
+    @abstractmethod
+    def sample(self, inputs: Tensor, noise: Tree) -> Tree:
+        """Return the actions `[..., *event shape]` that `noise` selects; equal arguments give equal actions."""
+
+    @abstractmethod
+    def mode(self, inputs: Tensor) -> Tree:
+        """Return the action without exploration: the most probable one."""
+
+    @abstractmethod
+    def log_prob(self, inputs: Tensor, action: Tree) -> Tensor:
+        """Return the log probability (density) `[...]` of actions."""
+
+    @abstractmethod
+    def entropy(self, inputs: Tensor) -> Tensor:
+        """Return the entropy `[...]` in nats."""
+
+    @abstractmethod
+    def kl(self, inputs: Tensor, other_inputs: Tensor) -> Tensor:
+        """Return KL(inputs || other_inputs) `[...]` in nats; rounding can bring it a little below zero."""
+
+    def log_prob_and_entropy(self, inputs: Tensor, action: Tree) -> tuple[Tensor, Tensor]:
+        """Return both at once, for losses: families override it to share work."""
+        return self.log_prob(inputs, action), self.entropy(inputs)
+
+
+def flatten_event(action: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Turn `[..., *shape]` into `[..., D]` with D the product of `shape`."""
+    if len(shape) == 1:
+        return action
+    return action.flatten(-len(shape)) if shape else action.unsqueeze(-1)
+
+
+def unflatten_event(flat: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Turn `[..., D]` into `[..., *shape]`."""
+    return flat if len(shape) == 1 else flat.reshape(flat.shape[:-1] + shape)

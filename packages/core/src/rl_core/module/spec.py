@@ -1,0 +1,114 @@
+"""How to build a module again: its class, its settings and its spaces."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gymnasium.spaces import Space
+
+from rl_core.config.check import build_settings
+from rl_core.config.codec import decode, encode, import_path, resolve_import
+from rl_core.errors import CheckpointError, ConfigError
+from rl_core.module.actor_critic import ActorCritic
+from rl_core.module.rl_module import RLModule
+from rl_core.module.settings import ModelSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleSpec:
+    """A module's class (or a ready instance) and the keyword settings of its constructor."""
+
+    module_class: Any = None
+    """A class derived from RLModule, an instance of one, or None for `ActorCritic`."""
+    model_config: Mapping[str, Any] | ModelSettings
+    """Keyword arguments of the class; `ModelSettings` for the default."""
+
+    @property
+    def flatten_observations(self) -> bool:
+        """Whether the module wants nested and discrete observations as one vector."""
+        return bool(getattr(self.module_class or ActorCritic, "flatten_observations", True))
+
+    def build(self, observation_space: Space[Any], action_space: Space[Any], *, seed: int) -> RLModule:
+        """Make the module, its initial weights drawn from `seed`; an instance is copied.
+
+        Raises:
+            ConfigError: what was given is not a module, or its constructor does not take these settings.
+        """
+        if isinstance(self.module_class, RLModule):
+            return copy.deepcopy(self.module_class)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if self.module_class is None:
+                assert isinstance(self.model_config, ModelSettings), "made so by the config"
+                return ActorCritic(observation_space, action_space, self.model_config)
+            kind = self.module_class
+            if not (isinstance(kind, type) and issubclass(kind, RLModule)):
+                raise ConfigError(f"module_class: got {kind!r}, expected a class or instance derived from RLModule.")
+            try:
+                return kind(observation_space, action_space, **dict(self.model_config))  # type: ignore[arg-type]
+            except TypeError as error:
+                raise ConfigError(f"module_class {kind.__name__} cannot be made with {self.model_config}: {error}") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the module for a file.
+
+        Raises:
+            ConfigError: the class has no import path.
+        """
+        if isinstance(self.module_class, RLModule):
+            return {"instance": import_path(type(self.module_class))}
+        kind = None if self.module_class is None else import_path(self.module_class)
+        return {"class": kind, "model_config": encode(self.model_config)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], *, module: RLModule | None, allow: Collection[str]) -> ModuleSpec:
+        """Read what `to_json` wrote.
+
+        Args:
+            data: From a file.
+            module: An instance to use instead of what the file describes.
+            allow: Top-level packages the file may name.
+
+        Raises:
+            CheckpointError: the module was given as an instance, which a file cannot hold, and `module` is None.
+            ConfigError: the file names something that is no module or may not be imported.
+        """
+        if module is not None:
+            return cls(module_class=module, model_config={})
+        if "instance" in data:
+            raise CheckpointError(
+                f"The module was an instance of {data['instance']}, which a file cannot hold. "
+                "Build it as before and pass it as `module=`; its weights are then loaded."
+            )
+        model_config = decode(data["model_config"], allow=allow)
+        if data["class"] is None:
+            return cls(model_config=build_settings(ModelSettings, model_config, where="model_config"))
+        kind = resolve_import(data["class"], allow=allow)
+        if not (isinstance(kind, type) and issubclass(kind, RLModule)):
+            raise ConfigError(f"{data['class']!r} is not derived from RLModule; a checkpoint may not create it.")
+        return cls(module_class=kind, model_config=model_config)
+
+
+def load_tensors(module: RLModule, tensors: Mapping[str, torch.Tensor], *, what: str) -> None:
+    """Copy tensors into a module's parameters and buffers, in place.
+
+    Raises:
+        CheckpointError: names or shapes differ; the message lists how.
+    """
+    own = module.state_dict()
+    problems = [f"{name} is missing" for name in own if name not in tensors]
+    problems += [f"{name} is not in this module" for name in tensors if name not in own]
+    problems += [
+        f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    if problems:
+        raise CheckpointError(f"The weights of {what} do not fit {type(module).__name__}: " + "; ".join(problems[:8]))
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])

@@ -1,0 +1,228 @@
+"""A policy as it is used: connectors, their statistics, module and recurrent state together.
+
+Sampling, evaluation, inference and serving all use this one bundle, and a checkpoint holds it as a component that can
+be read without the training config, the env or Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Space
+
+from rl_core._internal.tree import tree_map
+from rl_core.checkpoint import Checkpoint
+from rl_core.config.codec import decode, encode
+from rl_core.connect.chain import ActionChain, ChainState, ObsChain
+from rl_core.connect.protocol import ActionConnector, ObsConnector
+from rl_core.connect.required import FlattenObs, needs_flattening
+from rl_core.env.spaces import space_from_json, space_to_json
+from rl_core.errors import CheckpointError, RLError
+from rl_core.module.rl_module import RLModule
+from rl_core.module.spec import ModuleSpec, load_tensors
+from rl_core.records import Step, Tree, Weights
+from rl_core.sampling.decide import decide
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyState:
+    """What a policy remembers between two calls of `act` within an episode."""
+
+    module: Tree
+    connectors: ChainState
+
+
+class Policy:
+    """Observations in, actions out.
+
+    Example:
+        >>> policy = Policy.from_checkpoint("runs/ppo-CartPole-v1-1/checkpoints/iteration_000030")
+        >>> action, state = policy.act(obs)
+        >>> action, state = policy.act(obs, state)
+    """
+
+    def __init__(
+        self,
+        spec: ModuleSpec,
+        observation_space: Space[Any],
+        action_space: Space[Any],
+        *,
+        obs_connectors: Sequence[ObsConnector] = (),
+        action_connectors: Sequence[ActionConnector] = (),
+        seed: int = 0,
+    ) -> None:
+        """Build module and chains.
+
+        Args:
+            spec: Of the module.
+            observation_space: The env's.
+            action_space: The env's.
+            obs_connectors: All observation connectors, the required one included if it is needed.
+            action_connectors: All action connectors, the required one included.
+            seed: Of the initial weights and of exploration in `act`.
+
+        Raises:
+            ConfigError: a connector or module cannot be built on these spaces.
+            UnsupportedSpaceError: the module cannot handle them.
+        """
+        self.spec = spec
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.obs_chain = ObsChain(obs_connectors, observation_space, action_space)
+        self.action_chain = ActionChain(action_connectors, action_space)
+        self.module: RLModule = spec.build(self.obs_chain.output_space, self.action_chain.module_space, seed=seed)
+        self.module.requires_grad_(False)
+        self.shared: tuple[Tree, ...] = self.obs_chain.shared(self.obs_chain.initial_state(1))
+        self.version = 0
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def initial_state(self, num_slots: int = 1) -> PolicyState:
+        """Make the state at the start of an episode, with the statistics the policy was trained with."""
+        chain = self.obs_chain
+        return PolicyState(
+            module=self.module.initial_state(num_slots),
+            connectors=chain.with_shared(chain.initial_state(num_slots), self.shared),
+        )
+
+    def act(self, obs: Any, state: PolicyState | None = None, *, explore: bool = False) -> tuple[Any, PolicyState]:
+        """Choose the action for one observation.
+
+        Args:
+            obs: One observation of `observation_space`, without a batch axis.
+            state: What the previous call of this episode returned; None begins an episode.
+            explore: Draw from the distribution instead of taking its mode.
+
+        Returns:
+            An action of `action_space` (a plain int for Discrete), and the state for the next call.
+
+        Raises:
+            ValueError: the observation does not have the shape of the observation space.
+        """
+        first = state is None
+        state = state or self.initial_state()
+        step = _single_step(self._batch_of_one(obs), first)
+        connectors, step = self.obs_chain(state.connectors, step)
+        connectors = self.obs_chain.with_shared(connectors, self.shared)
+        with torch.inference_mode():
+            noise = self.module.distribution.noise((1,), self._generator) if explore else None
+            decision = decide(self.module, tree_map(_as_tensor, step.obs), state.module, noise)
+        action = tree_map(_first_row, self.action_chain(decision.action))
+        return action, PolicyState(decision.state, connectors)
+
+    def _batch_of_one(self, obs: Any) -> Tree:
+        """Add the batch axis, checking the shapes."""
+        batch = tree_map(lambda leaf: np.asarray(leaf)[np.newaxis], obs)
+        shape = self.observation_space.shape
+        if shape is not None and isinstance(batch, np.ndarray) and batch.shape[1:] != shape:
+            raise ValueError(
+                f"Policy.act: obs has shape {batch.shape[1:]}, expected {shape} of {self.observation_space}. "
+                "Give one observation, without a batch axis."
+            )
+        return batch
+
+    def set_weights(self, weights: Weights) -> None:
+        """Take newer weights, and the connectors' statistics if they come along."""
+        load_tensors(self.module, weights.tensors, what=f"version {weights.version}")
+        self.version = weights.version
+        if weights.connector_state != ():
+            self.shared = weights.connector_state
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the whole bundle as a checkpoint component."""
+        return {
+            "module": self.spec.to_json(),
+            "observation_space": space_to_json(self.observation_space),
+            "action_space": space_to_json(self.action_space),
+            "obs_connectors": [encode(piece) for piece in self.obs_chain.pieces],
+            "action_connectors": [encode(piece) for piece in self.action_chain.pieces],
+            "connector_state": self.shared,
+            "version": self.version,
+            "tensors": dict(self.module.state_dict()),
+        }
+
+    @classmethod
+    def from_state(
+        cls, state: Mapping[str, Any], *, module: RLModule | None = None, allow: Collection[str] = ()
+    ) -> Policy:
+        """Rebuild the bundle from what `get_state` gave; see `from_checkpoint`."""
+        try:
+            policy = cls(
+                ModuleSpec.from_json(state["module"], module=module, allow=allow),
+                space_from_json(state["observation_space"]),
+                space_from_json(state["action_space"]),
+                obs_connectors=[decode(piece, allow=allow) for piece in state["obs_connectors"]],
+                action_connectors=[decode(piece, allow=allow) for piece in state["action_connectors"]],
+            )
+            tensors, version, shared = state["tensors"], int(state["version"]), state["connector_state"]
+        except RLError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"The policy in this checkpoint is malformed: {error!r}.") from error
+        policy.set_weights(Weights(version=version, tensors=tensors, connector_state=shared))
+        return policy
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | Path, policy: str = "default", *, module: RLModule | None = None, allow: Collection[str] = ()
+    ) -> Policy:
+        """Read one policy out of a checkpoint.
+
+        Args:
+            path: Checkpoint directory.
+            policy: Id of the policy.
+            module: The module to load the weights into, where it was given to training as an instance.
+            allow: Top-level packages that the checkpoint may import classes from, besides rl_core and what is
+                imported already.
+
+        Raises:
+            CheckpointError: damaged, of another format, or its weights do not fit.
+            ConfigError: it names a class that may not be imported.
+        """
+        return cls.from_state(Checkpoint(path).load(f"policies/{policy}"), module=module, allow=allow)
+
+
+def with_required_connector(
+    spec: ModuleSpec,
+    observation_space: Space[Any],
+    action_space: Space[Any],
+    obs_connectors: Sequence[ObsConnector],
+) -> list[ObsConnector]:
+    """Append the required observation piece to the user's, if the module cannot take what they give."""
+    output_space = ObsChain(obs_connectors, observation_space, action_space).output_space
+    if spec.flatten_observations and needs_flattening(output_space):
+        return [*obs_connectors, FlattenObs()]
+    return list(obs_connectors)
+
+
+_ZERO_REWARD, _FALSE, _TRUE = np.zeros(1, np.float32), np.zeros(1, bool), np.ones(1, bool)
+_NO_SLOTS = np.zeros(0, np.int64)
+
+
+def _single_step(obs: Tree, first: bool) -> Step:
+    """Make the step of one slot outside training, where there is no reward."""
+    return Step(
+        obs=obs,
+        reward=_ZERO_REWARD,
+        terminated=_FALSE,
+        truncated=_FALSE,
+        first=_TRUE if first else _FALSE,
+        artificial=_FALSE,
+        final_slots=_NO_SLOTS,
+        final_obs=None,
+    )
+
+
+def _as_tensor(leaf: np.ndarray) -> torch.Tensor:
+    """Convert a leaf to the precision that rollouts have."""
+    return torch.from_numpy(leaf.astype(np.float32, copy=False) if leaf.dtype.kind == "f" else leaf)
+
+
+def _first_row(leaf: np.ndarray) -> Any:
+    """Take the action out of its batch of one; a scalar becomes a plain number."""
+    row = leaf[0]
+    return row.item() if isinstance(row, np.generic) else row

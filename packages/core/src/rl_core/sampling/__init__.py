@@ -1,0 +1,1 @@
+"""The loop between env and module: rollouts for learning, whole episodes for evaluation."""

@@ -1,0 +1,60 @@
+"""Whole episodes with a fixed policy."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from rl_core.env.protocol import VectorEnv
+from rl_core.policy import Policy
+from rl_core.sampling.columns import allocate, as_tensors, row_of, write
+from rl_core.sampling.decide import decide, restart_state
+from rl_core.sampling.episodes import EpisodeStats
+
+
+def evaluate(
+    env: VectorEnv, policy: Policy, *, num_episodes: int, seed: int, explore: bool
+) -> EpisodeStats:
+    """Play exactly `num_episodes` episodes, each slot its fixed share of them.
+
+    Taking whichever episodes end first would favour short ones; a share per slot does not.
+
+    Args:
+        env: Reset first; B slots play `num_episodes / B` episodes each, rounded down or up.
+        policy: Not changed; the statistics of its connectors stay as they are.
+        num_episodes: Number of episodes.
+        seed: Of the env and of the actions.
+        explore: Draw actions; otherwise take the distribution's mode.
+    """
+    num_slots, module, chain = env.num_envs, policy.module, policy.obs_chain
+    share = np.full(num_slots, num_episodes // num_slots)
+    share[: num_episodes % num_slots] += 1
+    generator = torch.Generator().manual_seed(seed)
+    state = policy.initial_state(num_slots)
+    module_state, connectors = state.module, state.connectors
+    connectors, step = chain(connectors, env.reset(seed))
+    row = allocate(step.obs, 1)
+    inputs = as_tensors(row)
+    open_return, open_length = np.zeros(num_slots), np.zeros(num_slots, np.int64)
+    returns: list[np.ndarray] = []
+    lengths: list[np.ndarray] = []
+    with torch.inference_mode():
+        while share.any():
+            write(row, 0, step.obs)
+            noise = module.distribution.noise((num_slots,), generator) if explore else None
+            decision = decide(module, row_of(inputs, 0), module_state, noise)
+            raw = env.step(policy.action_chain(decision.action))
+            connectors, step = chain(connectors, raw)
+            connectors = chain.with_shared(connectors, policy.shared)
+            module_state = restart_state(module, decision.state, step.first)
+            open_return += raw.reward
+            open_length += ~raw.artificial
+            done = raw.terminated | raw.truncated
+            if done.any():
+                counted = done & (share > 0)
+                returns.append(open_return[counted])
+                lengths.append(open_length[counted])
+                share -= counted
+                open_return[done] = 0.0
+                open_length[done] = 0
+    return EpisodeStats(returns=np.concatenate(returns), lengths=np.concatenate(lengths))

@@ -1,0 +1,67 @@
+"""Puts episodes together from the rollouts they stretch over, for callbacks that ask for whole episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from rl_core._internal.tree import tree_map, tree_zip
+from rl_core.records import Rollout, Tree
+from rl_core.sampling.episodes import Episode
+
+
+class EpisodeRecorder:
+    """Keeps the open part of each slot's episode and calls back when one is complete."""
+
+    def __init__(self, num_slots: int, on_episode_end: Callable[[Episode], None]) -> None:
+        self._on_episode_end = on_episode_end
+        self._open: list[list[tuple[Tree, Tree, np.ndarray]]] = [[] for _ in range(num_slots)]
+
+    def add(self, rollout: Rollout, reward: np.ndarray) -> None:
+        """Add a rollout; `reward` `[T, B]` is the env's."""
+        done = (rollout.terminated | rollout.truncated).numpy()
+        final_place = {int(index): place for place, index in enumerate(rollout.final_index)}
+        num_steps, num_slots = done.shape
+        ends = sorted((int(time), int(slot)) for time, slot in np.argwhere(done))
+        starts = [0] * num_slots
+        for time, slot in ends:
+            self._keep(rollout, reward, slot, starts[slot], time + 1)
+            place = final_place.get(time * num_slots + slot)
+            last = (
+                tree_map(lambda leaf, s=slot, t=time: leaf[t + 1, s].numpy(), rollout.obs)
+                if place is None
+                else tree_map(lambda leaf, p=place: leaf[p].numpy(), rollout.final_obs)
+            )
+            self._emit(slot, last, bool(rollout.terminated[time, slot]))
+            starts[slot] = time + 1
+        for slot in range(num_slots):
+            self._keep(rollout, reward, slot, starts[slot], num_steps)
+
+    def _keep(self, rollout: Rollout, reward: np.ndarray, slot: int, start: int, stop: int) -> None:
+        """Remember the real steps of one slot between two times."""
+        times = torch.arange(start, stop)
+        if rollout.valid is not None:
+            times = times[rollout.valid[start:stop, slot]]
+        if len(times):
+
+            def take(leaf: torch.Tensor) -> np.ndarray:
+                return leaf[times, slot].numpy()
+
+            self._open[slot].append((tree_map(take, rollout.obs), tree_map(take, rollout.action), reward[times, slot]))
+
+    def _emit(self, slot: int, last_obs: Tree, terminated: bool) -> None:
+        """Join the parts of a finished episode and call back."""
+        obs, action, reward = zip(*self._open[slot], strict=True)
+        self._open[slot] = []
+        ending = tree_map(lambda leaf: leaf[np.newaxis], last_obs)
+        self._on_episode_end(
+            Episode(
+                slot=slot,
+                obs=tree_zip(np.concatenate, [*obs, ending]),
+                action=tree_zip(np.concatenate, action),
+                reward=np.concatenate(reward),
+                terminated=terminated,
+            )
+        )
