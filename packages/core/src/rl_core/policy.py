@@ -26,7 +26,7 @@ from rl_core.errors import CheckpointError, RLError
 from rl_core.module.rl_module import RLModule
 from rl_core.module.spec import ModuleSpec, load_tensors
 from rl_core.records import Step, Tree, Weights
-from rl_core.sampling.decide import decide
+from rl_core.module.decide import decide
 
 
 @dataclass(frozen=True, slots=True)

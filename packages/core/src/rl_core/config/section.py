@@ -54,10 +54,16 @@ class BoundSection(Generic[P, S, C]):
         Raises:
             ConfigError: an unknown setting (the nearest one is suggested), a wrong type or a value out of range.
         """
-        if args:
-            raise TypeError(f"{self._section.name}(): settings are given by keyword, got {len(args)} positional.")
-        self._set(settings)
+        self._set({**self._by_position(args), **settings})
         return self._config
+
+    def _by_position(self, args: tuple[Any, ...]) -> dict[str, Any]:
+        """Name the values given by position; most sections take none."""
+        fields = dataclasses.fields(cast(Any, self.settings))
+        names = [field.name for field in fields if not field.kw_only]
+        if len(args) > len(names):
+            raise TypeError(f"{self._section.name}(): got {len(args)} values without a name, expected {len(names)}.")
+        return dict(zip(names, args, strict=False))
 
     def _set(self, settings: Mapping[str, Any]) -> None:
         """Replace the section's settings by a checked copy with some values changed."""

@@ -32,7 +32,7 @@ def check_schedule(name: str, schedule: Schedule, *, low: float = 0.0, high: flo
 class EnvironmentSettings(Settings):
     """Section `environment`: which env, and how its spaces are used."""
 
-    env: Any = None
+    env: Any = field(default=None, kw_only=False)
     """A registered gymnasium id, an env class, or a callable that takes `env_config` and returns an env."""
     env_config: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the env."""

@@ -72,6 +72,11 @@ class Learner(Generic[S]):
         self.version = 0
         self.env_steps = 0
 
+    @property
+    def learners(self) -> dict[str, Learner[S]]:
+        """This one, by its name."""
+        return {self.name: self}
+
     def update(self, rollout: Rollout) -> Metrics:
         """Learn from one rollout.
 
@@ -114,8 +119,8 @@ class Learner(Generic[S]):
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             norms.append(self.optimizer.clip(settings.grad_clip, settings.grad_clip_by))
-            if not math.isfinite(norms[-1] + float(loss)):
-                raise NonFiniteError(_describe_failure(self.name, float(loss), norms[-1], minibatch))
+            if not math.isfinite(norms[-1] + float(loss.detach())):
+                raise NonFiniteError(_describe_failure(self.name, float(loss.detach()), norms[-1], minibatch))
             self.optimizer.step(lr)
         means = torch.stack(reports).mean(0).tolist()
         return {

@@ -25,8 +25,11 @@ class ActorCritic(RLModule):
     deviation of Box actions where it does not depend on the observation, else None.
     """
 
-    trunk: nn.Module | None
+    trunk: CNN | MLP | None
+    policy: MLP | nn.Sequential
+    value: MLP | nn.Sequential
     log_std: nn.Parameter | None
+    _order: Tensor | None
 
     def __init__(
         self,
@@ -64,7 +67,7 @@ class ActorCritic(RLModule):
             self._init_log_std_outputs(settings.log_std_init)
 
     def forward_policy(self, obs: Tensor, state: Tree = ()) -> tuple[Tensor, Tree]:
-        """Return the distribution's inputs `[..., P]` and the state as it came; `obs` is `[..., *observation shape]`."""
+        """Return the distribution's inputs `[..., P]` and the state as it came."""
         return self._dist_inputs(self.policy(self._features(obs))), state
 
     def forward_value(self, obs: Tensor) -> Tensor:
@@ -109,8 +112,7 @@ class ActorCritic(RLModule):
 
     def _init_log_std_outputs(self, log_std_init: float) -> None:
         """Let the log standard deviations that the policy network puts out begin at `log_std_init`."""
-        last = self.policy if isinstance(self.policy, MLP) else self.policy[-1]
-        *_, bias = last.parameters()
+        *_, bias = self.policy.parameters()
         with torch.no_grad():
             bias[list(self.distribution.log_std_positions)] = log_std_init
 
@@ -122,9 +124,8 @@ class ActorCritic(RLModule):
             sizes = (math.prod(space.shape), *settings.fcnet_hiddens, num_outputs)
             return MLP(sizes, activation=activation, initializer=initializer, last_gain=gain)
         body = self.trunk or _body(space, settings)
-        num_features = body.num_features if isinstance(body, CNN) else body.sizes[-1]
-        head = MLP((num_features, num_outputs), initializer=initializer, last_gain=gain)
-        return head if self.trunk else nn.Sequential(body, head)
+        head = MLP((body.num_features, num_outputs), initializer=initializer, last_gain=gain)
+        return nn.Sequential(body, head) if self.trunk is None else head
 
 
 def _body(space: spaces.Box, settings: ModelSettings) -> CNN | MLP:

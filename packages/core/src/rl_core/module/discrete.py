@@ -33,7 +33,7 @@ class Categorical(Distribution):
         return _gumbel((*shape, self.num_inputs), generator)
 
     def sample(self, inputs: Tensor, noise: Tensor) -> Tensor:
-        """Return `argmax(logits + gumbel)` `[...]`, which is distributed as `softmax(logits)` (the Gumbel-max trick)."""
+        """Return `argmax(logits + gumbel)` `[...]`, distributed as `softmax(logits)` (the Gumbel-max trick)."""
         return (inputs + noise).argmax(-1)
 
     def mode(self, inputs: Tensor) -> Tensor:
@@ -108,9 +108,9 @@ class MultiCategorical(Distribution):
     def _logits(self, inputs: Tensor) -> Tensor:
         """Arrange the logits as `[..., D, width]`; what pads a shorter choice has probability zero."""
         if self._equal:
-            return inputs.unflatten(-1, (len(self.sizes), self._width))
+            return inputs.reshape(*inputs.shape[:-1], len(self.sizes), self._width)
         never = torch.finfo(inputs.dtype).min / 2  # finite: -inf would turn p log p into NaN
-        parts = zip(inputs.split(self.sizes, -1), self.sizes, strict=True)
+        parts = zip(torch.split_with_sizes(inputs, self.sizes, -1), self.sizes, strict=True)
         return torch.stack([functional.pad(part, (0, self._width - size), value=never) for part, size in parts], -2)
 
     def _select(self, log_probs: Tensor, action: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ class Nested(Distribution):
 
     def _split(self, inputs: Tensor) -> Tree:
         """Cut `[..., P]` into a tree of the parts' inputs."""
-        pieces = iter(inputs.split(self._sizes, -1))
+        pieces = iter(torch.split_with_sizes(inputs, self._sizes, -1))
         return tree_map(lambda _: next(pieces), self.tree)
 
     def _each(self, fn: Callable[..., R], *trees: Tree) -> list[R]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from gymnasium import spaces
 from torch import Tensor, nn
@@ -32,12 +32,14 @@ class RLModule(nn.Module, ABC):
     The rules, which `rl_core.testing.check_module` checks:
 
     * The constructor takes the two spaces, then keyword settings that can be stored as JSON.
-    * Observations have any leading axes (`[B, ...]` when acting, `[T, B, ...]` or `[N, ...]` when learning), and rows do
-      not influence each other. They arrive as the observation space says, after the observation connectors.
+    * Observations have any leading axes (`[B, ...]` when acting, `[T, B, ...]` or `[N, ...]` when learning), and rows
+      do not influence each other. They arrive as the observation space says, after the observation connectors.
     * Tensors that are not parameters are registered with `register_buffer`, and no device is kept: work where the
       tensors are.
     """
 
+    flatten_observations: ClassVar[bool] = True
+    """Whether the connectors turn nested and discrete observations into one vector; images stay images."""
     distribution: Distribution
     """Turns the policy's outputs into actions and log probabilities. Set by `RLModule.__init__` from the action space;
     replace it in your own if you want another one."""

@@ -40,8 +40,8 @@ class ModelSettings(Settings):
     log_std_init: float = 0.0
     """Box actions: log standard deviation (natural log, action units) at the start. Source: Huang et al. 2022."""
     log_std_bounds: tuple[float, float] = (-20.0, 2.0)
-    """Box actions: limits of the log standard deviation. One that has passed a limit gets no gradient any more and stays
-    there: lower the entropy coefficient or widen the limits. Source: Haarnoja et al. 2018, published code."""
+    """Box actions: limits of the log standard deviation. One that has passed a limit gets no gradient any more and
+    stays there: lower the entropy coefficient or widen the limits. Source: Haarnoja et al. 2018, published code."""
     squash_actions: bool = False
     """Box actions: squash onto the bounds with tanh (they must be finite) instead of leaving them unbounded, to be
     clipped on the way to the env. Source: Huang et al. 2022, continuous detail 4 for False."""

@@ -15,8 +15,9 @@ from rl_core.errors import CheckpointError, EnvError
 from rl_core.policy import Policy
 from rl_core.records import Decision, Rollout, Step, Tree, Weights
 from rl_core.sampling.columns import allocate, as_tensors, row_of, write
-from rl_core.sampling.decide import decide, restart_state
+from rl_core.module.decide import decide, restart_state
 from rl_core.sampling.episodes import Episode, EpisodeCounter, EpisodeStats
+from rl_core.sampling.evaluate import evaluate
 from rl_core.sampling.recorder import EpisodeRecorder
 
 
@@ -79,6 +80,7 @@ class EnvRunner:
             rollout = columns.rollout(policy.version, start)
         self._step = _own_obs(step)
         self._state = type(self._state)(module_state, connectors)
+        policy.shared = policy.obs_chain.shared(connectors)
         self._finish(columns, rollout)
         return rollout
 
@@ -135,6 +137,16 @@ class EnvRunner:
         if self._recorder:
             self._recorder.add(rollout, columns.raw_reward)
 
+    @property
+    def policies(self) -> dict[str, Policy]:
+        """The one policy it acts with."""
+        return {"default": self.policy}
+
+    def evaluate(self, *, num_episodes: int, seed: int, explore: bool) -> EpisodeStats:
+        """Play exactly so many episodes; the episodes being sampled are given up."""
+        self._step = None
+        return evaluate(self.env, self.policy, num_episodes=num_episodes, seed=seed, explore=explore)
+
     def set_weights(self, weights: Weights) -> None:
         """Act with newer weights from the next step on."""
         self.policy.set_weights(weights)
@@ -142,9 +154,13 @@ class EnvRunner:
             connectors = self.policy.obs_chain.with_shared(self._state.connectors, weights.connector_state)
             self._state = type(self._state)(self._state.module, connectors)
 
-    def connector_state(self) -> tuple[Tree, ...]:
-        """Return the statistics that the observation connectors have gathered."""
-        return self.policy.obs_chain.shared(self._state.connectors)
+    def get_weights(self) -> Weights:
+        """Return the weights it acts with and the statistics that its observation connectors have gathered."""
+        return Weights(
+            version=self.policy.version,
+            tensors=dict(self.policy.module.state_dict()),
+            connector_state=self.policy.obs_chain.shared(self._state.connectors),
+        )
 
     def get_state(self) -> dict[str, Any]:
         """Return all that the next rollout depends on; `env` is None where the env's state cannot be captured."""

@@ -8,7 +8,7 @@ import torch
 from rl_core.env.protocol import VectorEnv
 from rl_core.policy import Policy
 from rl_core.sampling.columns import allocate, as_tensors, row_of, write
-from rl_core.sampling.decide import decide, restart_state
+from rl_core.module.decide import decide, restart_state
 from rl_core.sampling.episodes import EpisodeStats
 
 

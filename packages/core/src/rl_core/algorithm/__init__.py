@@ -1,0 +1,1 @@
+"""The config of an algorithm, the components it is made of, and the loop that runs them."""

@@ -1,0 +1,303 @@
+"""The training loop: sample, update, publish weights; with evaluation, results and checkpoints around it."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rl_core.algorithm.components import Context, Runner
+from rl_core.algorithm.config import AlgorithmConfig
+from rl_core.callbacks import CallbackList
+from rl_core.checkpoint import Checkpoint, save_checkpoint
+from rl_core.env.spaces import same_space, space_from_json
+from rl_core.errors import CheckpointError
+from rl_core.metrics import MetricsLogger, summarise
+from rl_core.module.spec import load_tensors
+from rl_core.policy import Policy
+from rl_core.rng import stream_seed
+
+EVALUATION_KEYS = (
+    "episode_return_mean",
+    "episode_return_min",
+    "episode_return_max",
+    "episode_return_std",
+    "episode_len_mean",
+    "num_episodes",
+    "training_iteration",
+)
+TIMERS = ("sample_s", "update_s", "publish_s", "evaluate_s")
+LARGE_MODULE = 1_000_000
+"""Number of parameters from which several torch threads are worth their cost."""
+
+
+class Algorithm:
+    """A run in this process. Build it with `config.build()`; derive it to write a `training_step` of your own.
+
+    Example:
+        >>> algorithm = PPOConfig().environment("CartPole-v1").build()
+        >>> result = algorithm.train()
+        >>> result["env_runners/episode_return_mean"]
+    """
+
+    def __init__(self, config: AlgorithmConfig) -> None:
+        """Build envs, policy and learner.
+
+        Raises:
+            ConfigError: settings that do not go together.
+            EnvError: the env cannot be made or breaks its contract.
+            UnsupportedSpaceError: the module cannot handle the env's spaces.
+        """
+        self.config = config.copy()
+        self.metrics = MetricsLogger()
+        self.callbacks = CallbackList(config.callbacks.settings.callbacks_class)
+        self._context = Context(callbacks=self.callbacks, metrics=self.metrics)
+        self._components = self.config.components()
+        self.env_runner: Runner = self._components.env_runner(self.config, "sampling", self._context)
+        self.learner = self._components.learner(self.config, self.env_runner)
+        self._evaluation_runner: Runner | None = None
+        self._set_num_threads()
+        self.iteration = 0
+        self.env_steps = 0
+        self.num_episodes = 0
+        self.time_total_s = 0.0
+        window = self.config.env_runners.settings.metrics_num_episodes_for_smoothing
+        self._returns: deque[float] = deque(maxlen=window)
+        self._lengths: deque[float] = deque(maxlen=window)
+        self._evaluation = dict.fromkeys((f"evaluation/{key}" for key in EVALUATION_KEYS), math.nan)
+        self._timers = dict.fromkeys(TIMERS, 0.0)
+        self._iteration_steps = 0
+        self._publish()
+        self.callbacks.call("on_algorithm_init", algorithm=self)
+
+    def _set_num_threads(self) -> None:
+        """Give torch the threads that the config asks for."""
+        num_threads = self.config.learners.settings.num_threads
+        if num_threads == "auto":
+            if "OMP_NUM_THREADS" in os.environ:
+                return
+            modules = [learner.module for learner in self.learner.learners.values()]
+            size = sum(parameter.numel() for module in modules for parameter in module.parameters())
+            num_threads = 1 if size < LARGE_MODULE else os.cpu_count() or 1
+        torch.set_num_threads(num_threads)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy being trained, with its newest weights; the first one if there are several."""
+        return next(iter(self.env_runner.policies.values()))
+
+    def train(self) -> dict[str, float]:
+        """Run one iteration.
+
+        Returns:
+            A flat mapping from names with slashes to numbers. A name is there from the first call on, NaN until its
+            value is known; `evaluation/...` keeps the last evaluation.
+
+        Raises:
+            NonFiniteError: the update failed; the weights are the last good ones.
+            EnvError: the env failed.
+        """
+        start = time.perf_counter()
+        self._timers = dict.fromkeys(TIMERS, 0.0)
+        self._iteration_steps = 0
+        learner_metrics = self.training_step()
+        self.iteration += 1
+        interval = self.config.evaluation.settings.evaluation_interval
+        if interval and self.iteration % interval == 0:
+            self.evaluate()
+        elapsed = time.perf_counter() - start
+        self.time_total_s += elapsed
+        result = self._result(learner_metrics, elapsed)
+        self.callbacks.call("on_train_result", algorithm=self, result=result)
+        return result
+
+    def training_step(self) -> dict[str, float]:
+        """Do the work of one iteration: sample, update, publish. Override it to do something else.
+
+        Returns:
+            Figures for the result, the same names each time.
+        """
+        rollout = self.sample()
+        with self.timer("update_s"):
+            metrics = self.learner.update(rollout)
+        self._publish()
+        return metrics
+
+    def sample(self) -> Any:
+        """Sample one rollout and count its steps and episodes."""
+        with self.timer("sample_s"):
+            rollout = self.env_runner.sample()
+        steps = rollout.env_steps
+        self.env_steps += steps
+        self._iteration_steps += steps
+        episodes = self.env_runner.episodes
+        self._returns.extend(episodes.returns.tolist())
+        self._lengths.extend(episodes.lengths.tolist())
+        self.num_episodes += len(episodes.returns)
+        if self.callbacks.members:
+            self.callbacks.call("on_sample_end", rollout=rollout, metrics=self.metrics)
+        return rollout
+
+    def _publish(self) -> None:
+        """Hand the newest weights to the runner."""
+        with self.timer("publish_s"):
+            self.env_runner.set_weights(self.learner.weights())
+
+    @contextmanager
+    def timer(self, name: str) -> Iterator[None]:
+        """Add the time of a block to `timers/<name>` of this iteration's result, in seconds."""
+        start = time.perf_counter()
+        yield
+        self._timers[name] = self._timers.get(name, 0.0) + time.perf_counter() - start
+
+    def _result(self, learner_metrics: Mapping[str, float], elapsed: float) -> dict[str, float]:
+        """Compose the result of an iteration."""
+        steps, episodes = self._iteration_steps, self.env_runner.episodes
+        return {
+            "training_iteration": self.iteration,
+            "env_steps": self.env_steps,
+            "env_steps_per_s": steps / elapsed,
+            "policy_version": self.policy.version,
+            "time_this_iter_s": elapsed,
+            "time_total_s": self.time_total_s,
+            **summarise("env_runners", self._returns, self._lengths),
+            "env_runners/num_episodes": len(episodes.returns),
+            "env_runners/num_episodes_lifetime": self.num_episodes,
+            "env_runners/env_steps_per_s": steps / self._timers["sample_s"] if self._timers["sample_s"] else math.nan,
+            **learner_metrics,
+            **self._evaluation,
+            **{f"timers/{name}": seconds for name, seconds in self._timers.items()},
+            **self.metrics.reduce(),
+        }
+
+    def evaluate(self, *, num_episodes: int | None = None, explore: bool | None = None) -> dict[str, float]:
+        """Play whole episodes in separate envs with the newest weights.
+
+        Args:
+            num_episodes: None takes `evaluation_duration`.
+            explore: Draw actions from the policy or take its mode; None takes the config's `explore`.
+
+        Returns:
+            `evaluation/...` figures, which later results of `train` repeat.
+        """
+        self.callbacks.call("on_evaluate_start", algorithm=self)
+        settings = self.config.evaluation.settings
+        with self.timer("evaluate_s"):
+            if self._evaluation_runner is None:
+                self._evaluation_runner = self._components.env_runner(self.config, "evaluation", self._context)
+            self._evaluation_runner.set_weights(self.env_runner.get_weights())
+            episodes = self._evaluation_runner.evaluate(
+                num_episodes=num_episodes or settings.evaluation_duration,
+                seed=stream_seed(self.config.debugging.settings.seed, "evaluation", self.iteration),
+                explore=settings.explore if explore is None else explore,
+            )
+        self._evaluation = {
+            **summarise("evaluation", episodes.returns.tolist(), episodes.lengths.tolist()),
+            "evaluation/episode_return_std": float(episodes.returns.std()),
+            "evaluation/num_episodes": len(episodes.returns),
+            "evaluation/training_iteration": self.iteration,
+        }
+        self.callbacks.call("on_evaluate_end", algorithm=self, result=self._evaluation)
+        return dict(self._evaluation)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a checkpoint from which the run goes on as if it had not stopped.
+
+        Args:
+            path: A directory that does not exist yet.
+
+        Raises:
+            CheckpointError: it exists or cannot be written.
+            ConfigError: the config holds something without an import path, such as a lambda.
+        """
+        components: dict[str, Any] = {"config": self.config.to_dict(), "counters": self._counters()}
+        components |= {f"policies/{name}": policy.get_state() for name, policy in self.env_runner.policies.items()}
+        components |= {f"learners/{name}": learner.get_state() for name, learner in self.learner.learners.items()}
+        components["runners/0"] = self.env_runner.get_state()
+        saved = save_checkpoint(path, components)
+        self.callbacks.call("on_checkpoint_saved", algorithm=self, path=saved)
+        return saved
+
+    def _counters(self) -> dict[str, Any]:
+        """What counts the progress of the run."""
+        return {
+            "iteration": self.iteration,
+            "env_steps": self.env_steps,
+            "num_episodes": self.num_episodes,
+            "time_total_s": self.time_total_s,
+            "returns": list(self._returns),
+            "lengths": list(self._lengths),
+            "evaluation": dict(self._evaluation),
+        }
+
+    def restore(self, path: str | Path) -> None:
+        """Continue from a checkpoint of the same env and module.
+
+        Everything is read and compared before anything of this algorithm changes.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged, or of another env, module or algorithm.
+        """
+        checkpoint = Checkpoint(path)
+        checkpoint.verify()
+        counters, runner = checkpoint.load("counters"), checkpoint.load("runners/0")
+        policies, learners = checkpoint.load_group("policies"), checkpoint.load_group("learners")
+        self._check_fit(policies, learners)
+        for name, policy in self.env_runner.policies.items():
+            load_tensors(policy.module, policies[name]["tensors"], what=f"policy {name!r}")
+        for name, learner in self.learner.learners.items():
+            load_tensors(learner.module, policies[name]["tensors"], what=f"policy {name!r}")
+            learner.set_state(learners[name])
+        self.env_runner.set_state(runner)
+        self._publish()
+        self.iteration, self.env_steps = counters["iteration"], counters["env_steps"]
+        self.num_episodes, self.time_total_s = counters["num_episodes"], counters["time_total_s"]
+        self._returns.extend(counters["returns"])
+        self._lengths.extend(counters["lengths"])
+        self._evaluation = counters["evaluation"]
+        self.callbacks.call("on_checkpoint_loaded", algorithm=self, path=Path(path))
+
+    def _check_fit(self, policies: Mapping[str, Any], learners: Mapping[str, Any]) -> None:
+        """Compare ids and spaces of a checkpoint with those of this algorithm."""
+        own = self.env_runner.policies
+        if set(own) != set(policies) or set(self.learner.learners) != set(learners):
+            raise CheckpointError(f"The checkpoint has the policies {sorted(policies)}, this run has {sorted(own)}.")
+        for name, policy in own.items():
+            for what in ("observation_space", "action_space"):
+                saved = space_from_json(policies[name][what])
+                difference = same_space(getattr(policy, what), saved)
+                if difference:
+                    raise CheckpointError(
+                        f"The checkpoint is of another env: the {what.replace('_', ' ')} of policy {name!r} differs: "
+                        f"{difference}. Restore it with the env it was trained on."
+                    )
+
+    @staticmethod
+    def from_checkpoint(path: str | Path, *, allow: Collection[str] = ()) -> Algorithm:
+        """Build the algorithm that a checkpoint describes and continue from there.
+
+        Args:
+            path: Checkpoint directory.
+            allow: Top-level packages the checkpoint may import classes and envs from, besides rl_core and what is
+                imported already.
+
+        Raises:
+            CheckpointError: damaged, or it does not fit what its own config builds.
+            ConfigError: it names something that may not be imported or cannot be rebuilt.
+        """
+        algorithm = AlgorithmConfig.from_dict(Checkpoint(path).load("config"), allow=allow).build()
+        algorithm.restore(path)
+        return algorithm
+
+    def stop(self) -> None:
+        """Close all envs."""
+        self.env_runner.close()
+        if self._evaluation_runner is not None:
+            self._evaluation_runner.close()

@@ -1,0 +1,186 @@
+"""The two protocols an algorithm is made of, their in-process forms, and how an extension replaces them.
+
+An env runner samples, a learner updates. `Algorithm` moves what one returns to the other without looking into it, so an
+extension may replace both together and exchange records of its own, such as one rollout per module.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from rl_core.callbacks import CallbackList
+from rl_core.config.codec import Storable
+from rl_core.connect.required import ActionToEnv
+from rl_core.env.check import check_env
+from rl_core.env.make import make_single_env, make_vector_env
+from rl_core.env.protocol import VectorEnv
+from rl_core.errors import ConfigError
+from rl_core.learning.learner import Learner, Metrics
+from rl_core.metrics import MetricsLogger
+from rl_core.module.spec import ModuleSpec
+from rl_core.policy import Policy, with_required_connector
+from rl_core.rng import stream_seed
+from rl_core.sampling.env_runner import EnvRunner
+from rl_core.sampling.episodes import EpisodeStats
+
+if TYPE_CHECKING:
+    from rl_core.algorithm.config import AlgorithmConfig
+
+Purpose = Literal["sampling", "evaluation"]
+
+
+class Runner(Protocol):
+    """What an algorithm asks of an env runner."""
+
+    episodes: EpisodeStats
+    """Those that ended in the last `sample`."""
+
+    @property
+    def policies(self) -> Mapping[str, Policy]:
+        """The policies it acts with, by id: what a checkpoint holds under `policies/`."""
+
+    def sample(self) -> Any:
+        """Return experience for the learner; its `env_steps` says how many env steps it holds."""
+
+    def evaluate(self, *, num_episodes: int, seed: int, explore: bool) -> EpisodeStats:
+        """Play exactly so many episodes with the current weights."""
+
+    def set_weights(self, weights: Any) -> None:
+        """Take what the learner's `weights`, or another runner's `get_weights`, gave."""
+
+    def get_weights(self) -> Any:
+        """Return weights together with the statistics of the connectors."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what sampling depends on besides the policies."""
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `get_state` gave."""
+
+    def close(self) -> None:
+        """Free the envs."""
+
+
+class Updater(Protocol):
+    """What an algorithm asks of a learner."""
+
+    @property
+    def learners(self) -> Mapping[str, Learner[Any]]:
+        """The learner of each trained module, by id: what a checkpoint holds under `learners/`."""
+
+    def update(self, rollout: Any) -> Metrics:
+        """Learn from what a runner sampled."""
+
+    def weights(self) -> Any:
+        """Publish the newest weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What the factories of components may need besides the config."""
+
+    callbacks: CallbackList
+    metrics: MetricsLogger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Components:
+    """Factories of the parts of an algorithm; an extension replaces some of them."""
+
+    env_runner: Callable[[AlgorithmConfig, Purpose, Context], Runner]
+    """Makes the runner for sampling, and the one for evaluation when that is first asked for."""
+    learner: Callable[[AlgorithmConfig, Runner], Updater]
+    """Makes the learner for the policies of the sampling runner."""
+
+
+class Extension(Storable, ABC):
+    """Plugs into a config with `config.use(extension)`. Derive a frozen dataclass; its fields are its settings."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def components(self, components: Components) -> Components:
+        """Return the components with some factories replaced; the given ones may be wrapped."""
+
+
+def make_env_runner(config: AlgorithmConfig, purpose: Purpose, context: Context) -> Runner:
+    """Build the in-process env runner."""
+    env = make_env(config, purpose)
+    policy = make_policy(config, env)
+    settings, seed = config.env_runners.settings, config.debugging.settings.seed
+    train_batch = config.training.settings.train_batch_size_per_learner
+    num_steps = settings.rollout_fragment_length
+    if num_steps == "auto":
+        num_steps = -(-train_batch // env.num_envs)
+    metrics, callbacks = context.metrics, context.callbacks
+    on_episode_end = None
+    if purpose == "sampling" and callbacks.listens("on_episode_end"):
+
+        def on_episode_end(episode: Any) -> None:
+            callbacks.call("on_episode_end", episode=episode, metrics=metrics)
+
+    return EnvRunner(
+        env,
+        policy,
+        num_steps=num_steps,
+        seed=stream_seed(seed, purpose),
+        check_values=not config.environment.settings.disable_env_checking,
+        on_episode_end=on_episode_end,
+    )
+
+
+def make_env(config: AlgorithmConfig, purpose: Purpose) -> VectorEnv:
+    """Build the vector env of a runner; the first one is checked."""
+    environment, runners = config.environment.settings, config.env_runners.settings
+    if environment.env is None:
+        raise ConfigError("environment.env: got None, expected an env. Call config.environment('CartPole-v1').")
+    if purpose == "sampling" and not environment.disable_env_checking:
+        single = make_single_env(environment.env, environment.env_config)
+        try:
+            check_env(single)
+        finally:
+            single.close()
+    num_envs = runners.num_envs_per_env_runner
+    if purpose == "evaluation":
+        evaluation = config.evaluation.settings
+        chosen = evaluation.evaluation_num_envs
+        num_envs = min(32, evaluation.evaluation_duration) if chosen == "auto" else chosen
+    return make_vector_env(
+        environment.env,
+        num_envs=num_envs,
+        vectorize_mode=runners.gym_env_vectorize_mode,
+        env_config=environment.env_config,
+    )
+
+
+def make_policy(config: AlgorithmConfig, env: VectorEnv) -> Policy:
+    """Build the policy for an env's spaces."""
+    environment, runners = config.environment.settings, config.env_runners.settings
+    module = config.rl_module.settings
+    spec = ModuleSpec(module_class=module.module_class, model_config=module.model_config)
+    spaces = (env.observation_space, env.action_space)
+    return Policy(
+        spec,
+        *spaces,
+        obs_connectors=with_required_connector(spec, *spaces, runners.env_to_module_connector),
+        action_connectors=[
+            *runners.module_to_env_connector,
+            ActionToEnv(clip=environment.clip_actions, rescale=environment.normalize_actions),
+        ],
+        seed=stream_seed(config.debugging.settings.seed, "module"),
+    )
+
+
+def make_learner(config: AlgorithmConfig, runner: Runner) -> Updater:
+    """Build the in-process learner of the runner's only policy."""
+    ((name, policy),) = runner.policies.items()
+    module = copy.deepcopy(policy.module).requires_grad_(True).to(config.learners.settings.device)
+    seed = stream_seed(config.debugging.settings.seed, "learner", name)
+    return Learner(module, config.training.settings, config.objective, seed=seed, name=name)
+
+
+DEFAULT_COMPONENTS = Components(env_runner=make_env_runner, learner=make_learner)

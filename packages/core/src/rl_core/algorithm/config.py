@@ -1,0 +1,196 @@
+"""The config of an algorithm: sections of settings, extensions, and the way to JSON and back."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from rl_core.config.check import Settings, nearest
+from rl_core.config.codec import check_importable, decode, encode, import_path, resolve_import
+from rl_core.config.section import BoundSection, Section
+from rl_core.config.settings import (
+    CallbackSettings,
+    CheckpointSettings,
+    DebuggingSettings,
+    EnvironmentSettings,
+    EnvRunnerSettings,
+    EvaluationSettings,
+    LearnerSettings,
+    ModuleSettings,
+    TrainingSettings,
+)
+from rl_core.errors import ConfigError
+from rl_core.learning.learner import Objective
+
+if TYPE_CHECKING:
+    from rl_core.algorithm.algorithm import Algorithm
+    from rl_core.algorithm.components import Components, Extension
+
+
+class AlgorithmConfig:
+    """Everything that decides what a run does, as data.
+
+    Each section is a method that sets (`config.training(lr=1e-3)`, returning the config) and a record that reads
+    (`config.training.lr`). Unknown names and wrong values are refused at once.
+    """
+
+    name: ClassVar[str] = ""
+    """Name of the algorithm, as `rl train` takes it."""
+    objective: ClassVar[Objective[Any]]
+    """Prepare, loss and schedules of the algorithm."""
+
+    environment = Section(EnvironmentSettings)
+    env_runners = Section(EnvRunnerSettings)
+    training = Section(TrainingSettings)
+    learners = Section(LearnerSettings)
+    evaluation = Section(EvaluationSettings)
+    rl_module = Section(ModuleSettings)
+    callbacks = Section(CallbackSettings)
+    checkpointing = Section(CheckpointSettings)
+    debugging = Section(DebuggingSettings)
+
+    def __init__(self) -> None:
+        self._values: dict[str, Settings] = {name: section.settings_class() for name, section in self._sections().items()}
+        self.extensions: tuple[Extension, ...] = ()
+
+    @classmethod
+    def _sections(cls) -> dict[str, Section[Any, Any]]:
+        """The sections of this class and those it is derived from, by name."""
+        found: dict[str, Section[Any, Any]] = {}
+        for base in reversed(cls.__mro__):
+            found.update({name: value for name, value in vars(base).items() if isinstance(value, Section)})
+        return found
+
+    def use(self, extension: Extension) -> Self:
+        """Add an extension, which replaces components of the algorithm; see `Extension`."""
+        from rl_core.algorithm.components import Extension
+
+        if not isinstance(extension, Extension):
+            raise TypeError(f"use(): got {extension!r}, expected an instance of a class derived from Extension.")
+        self.extensions = (*self.extensions, extension)
+        return self
+
+    def components(self) -> Components:
+        """The factories of this config's parts, after all extensions."""
+        from rl_core.algorithm.components import DEFAULT_COMPONENTS
+
+        components = DEFAULT_COMPONENTS
+        for extension in self.extensions:
+            components = extension.components(components)
+        return components
+
+    def build(self) -> Algorithm:
+        """Make the algorithm, with a copy of this config."""
+        from rl_core.algorithm.algorithm import Algorithm
+
+        return Algorithm(self)
+
+    def copy(self) -> Self:
+        """Return a config that changes apart from this one."""
+        twin = copy.copy(self)
+        twin._values = dict(self._values)
+        return twin
+
+    def set(self, name: str, value: Any) -> Self:
+        """Change one setting by its dotted name, such as `training.lr` or `rl_module.model_config.fcnet_hiddens`.
+
+        Raises:
+            ConfigError: there is no such setting, or the value does not fit.
+        """
+        section_name, dot, rest = name.partition(".")
+        if section_name not in self._values:
+            homes = [section for section, value_ in self._values.items() if section_name in _field_names(value_)]
+            hint = f" Write {homes[0]}.{name}." if homes else nearest(section_name, self._values)
+            raise ConfigError(f"{name}: there is no section {section_name!r}.{hint}")
+        if not dot:
+            raise ConfigError(f"{name}: name a setting of this section: {', '.join(_field_names(self._values[name]))}.")
+        section: BoundSection[Any, Any, Any] = getattr(self, section_name)
+        field, dot, inner = rest.partition(".")
+        if dot:
+            section._check_names({field: None})
+            value = _changed(getattr(section, field), inner, value, where=f"{section_name}.{field}")
+        section(**{field: value})
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the whole config as JSON data.
+
+        Raises:
+            ConfigError: something in it has no import path, such as a lambda; the message names the setting.
+        """
+        sections = {}
+        for section, settings in self._values.items():
+            sections[section] = {}
+            for field in _field_names(settings):
+                try:
+                    sections[section][field] = encode(getattr(settings, field))
+                except ConfigError as error:
+                    raise ConfigError(f"{section}.{field}: {error}") from None
+        return {
+            "config": import_path(type(self)),
+            "sections": sections,
+            "extensions": [encode(extension) for extension in self.extensions],
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any], *, allow: Collection[str] = ()) -> AlgorithmConfig:
+        """Rebuild a config from `to_dict`.
+
+        Args:
+            data: JSON data, possibly from an untrusted file.
+            allow: Top-level packages it may import classes and envs from, besides rl_core and what is imported.
+
+        Raises:
+            ConfigError: something is malformed or unknown, or may not be imported.
+        """
+        if not isinstance(data, Mapping) or not isinstance(data.get("sections"), Mapping):
+            raise ConfigError("This is not a stored config: it has no sections.")
+        kind = resolve_import(str(data.get("config")), allow=allow)
+        if not (isinstance(kind, type) and issubclass(kind, AlgorithmConfig)):
+            raise ConfigError(f"{data['config']!r} is not derived from AlgorithmConfig.")
+        config = kind()
+        for name, values in data["sections"].items():
+            if name not in config._values or not isinstance(values, Mapping):
+                raise ConfigError(f"The stored config has a section {name!r}.{nearest(str(name), config._values)}")
+            getattr(config, name)(**decode(dict(values), allow=allow))
+        env = config.environment.settings.env
+        if isinstance(env, str) and ":" in env:
+            check_importable(env.partition(":")[0], allow=allow)
+        for extension in decode(list(data.get("extensions", [])), allow=allow):
+            config.use(extension)
+        return config
+
+    def diff(self) -> dict[str, Any]:
+        """Return what differs from the defaults, by dotted name, as values to read (not to parse)."""
+        default = type(self)()
+        return {
+            f"{section}.{field}": getattr(settings, field)
+            for section, settings in self._values.items()
+            for field in _field_names(settings)
+            if getattr(settings, field) != getattr(default._values[section], field)
+        }
+
+    def __repr__(self) -> str:
+        """Show what differs from the defaults."""
+        changes = [f"{name}={value!r}" for name, value in self.diff().items()]
+        changes += [f"use({extension!r})" for extension in self.extensions]
+        return f"{type(self).__name__}({', '.join(changes)})"
+
+
+def _field_names(settings: Settings) -> list[str]:
+    """Names of a section's settings."""
+    return [field.name for field in dataclasses.fields(settings)]  # type: ignore[arg-type]
+
+
+def _changed(current: Any, name: str, value: Any, *, where: str) -> dict[str, Any]:
+    """Return nested settings, as a mapping, with one value changed."""
+    if isinstance(current, Settings):
+        current = {field: getattr(current, field) for field in _field_names(current)}
+    if not isinstance(current, Mapping):
+        raise ConfigError(f"{where}.{name}: {where} is {current!r} and has no settings inside.")
+    field, dot, inner = name.partition(".")
+    if dot:
+        value = _changed(current.get(field, {}), inner, value, where=f"{where}.{field}")
+    return {**current, field: value}

@@ -1,0 +1,76 @@
+"""Code of yours that is called on events of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rl_core.metrics import MetricsLogger
+from rl_core.sampling.episodes import Episode
+
+if TYPE_CHECKING:
+    from rl_core.algorithm.algorithm import Algorithm
+
+
+class Callbacks:
+    """Derive a class, define the events you want, and give it to `config.callbacks(callbacks_class=...)`.
+
+    An event that you do not define costs nothing; whole episodes are put together only if `on_episode_end` is defined.
+
+    Example:
+        >>> class LongestEpisode(Callbacks):
+        ...     def on_episode_end(self, *, episode, metrics):
+        ...         metrics.log_value("env_runners/longest", len(episode.reward), reduce="max")
+    """
+
+    def on_algorithm_init(self, *, algorithm: Algorithm) -> None:
+        """The algorithm is built."""
+
+    def on_episode_end(self, *, episode: Episode, metrics: MetricsLogger) -> None:
+        """A training episode ended; called at the end of the rollout in which it did."""
+
+    def on_sample_end(self, *, rollout: Any, metrics: MetricsLogger) -> None:
+        """A rollout was sampled and is about to be learned from."""
+
+    def on_train_result(self, *, algorithm: Algorithm, result: dict[str, float]) -> None:
+        """An iteration is over; changes of `result` are seen by the caller of `train()`."""
+
+    def on_evaluate_start(self, *, algorithm: Algorithm) -> None:
+        """Evaluation episodes are about to begin."""
+
+    def on_evaluate_end(self, *, algorithm: Algorithm, result: dict[str, float]) -> None:
+        """Evaluation is over."""
+
+    def on_checkpoint_saved(self, *, algorithm: Algorithm, path: Path) -> None:
+        """A checkpoint is on disk."""
+
+    def on_checkpoint_loaded(self, *, algorithm: Algorithm, path: Path) -> None:
+        """A checkpoint was restored."""
+
+
+class CallbackList:
+    """Calls each of several callbacks, and knows which events anybody listens to."""
+
+    def __init__(self, given: Any) -> None:
+        """Make instances of the classes.
+
+        Args:
+            given: None, or a class derived from Callbacks or an instance, or a tuple of those.
+
+        Raises:
+            TypeError: something else.
+        """
+        members = () if given is None else given if isinstance(given, tuple) else (given,)
+        self.members = [member() if isinstance(member, type) else member for member in members]
+        for member in self.members:
+            if not isinstance(member, Callbacks):
+                raise TypeError(f"callbacks_class: got {member!r}, expected a class derived from Callbacks.")
+
+    def listens(self, event: str) -> bool:
+        """Whether any member defines the event."""
+        return any(getattr(type(member), event) is not getattr(Callbacks, event) for member in self.members)
+
+    def call(self, event: str, **arguments: Any) -> None:
+        """Call the event of each member in order."""
+        for member in self.members:
+            getattr(member, event)(**arguments)

@@ -1,0 +1,68 @@
+"""Figures that code of yours adds to the result of `train()`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+Reduce = Literal["mean", "min", "max", "sum", "last"]
+_REDUCTIONS = {
+    "mean": lambda values: math.fsum(values) / len(values),
+    "min": min,
+    "max": max,
+    "sum": math.fsum,
+    "last": lambda values: values[-1],
+}
+
+
+class MetricsLogger:
+    """Collects values during an iteration and reduces each key to one number at its end.
+
+    A key that was logged once is in every later result: NaN (0 for sums) where nothing was logged.
+    """
+
+    def __init__(self) -> None:
+        self._reduce: dict[str, Reduce] = {}
+        self._values: dict[str, list[float]] = {}
+
+    def log_value(self, key: str, value: float, *, reduce: Reduce = "mean") -> None:
+        """Add a value.
+
+        Args:
+            key: Name in the result, with slashes, such as `env_runners/pole_angle`.
+            value: A number.
+            reduce: How the values of one iteration become one; fixed by the first call of a key.
+
+        Raises:
+            ValueError: the key was logged with another reduction before, or there is no such reduction.
+        """
+        if reduce not in _REDUCTIONS:
+            raise ValueError(f"log_value({key!r}): got reduce={reduce!r}, expected one of {', '.join(_REDUCTIONS)}.")
+        if self._reduce.setdefault(key, reduce) != reduce:
+            raise ValueError(
+                f"log_value({key!r}): got reduce={reduce!r}, but this key began with {self._reduce[key]!r}. "
+                "Use one reduction per key."
+            )
+        self._values.setdefault(key, []).append(float(value))
+
+    def reduce(self) -> dict[str, float]:
+        """Return one number per key and begin the next iteration."""
+        values, self._values = self._values, {}
+        empty = {"sum": 0.0}
+        return {
+            key: float(_REDUCTIONS[how](values[key])) if key in values else empty.get(how, math.nan)
+            for key, how in self._reduce.items()
+        }
+
+
+def summarise(prefix: str, returns: Iterable[float], lengths: Iterable[float]) -> dict[str, float]:
+    """Return mean, min and max of episode returns and the mean length, NaN where there are none yet."""
+    returns, lengths = list(returns), list(lengths)
+    known = bool(returns)
+    return {
+        f"{prefix}/episode_return_mean": math.fsum(returns) / len(returns) if known else math.nan,
+        f"{prefix}/episode_return_min": min(returns) if known else math.nan,
+        f"{prefix}/episode_return_max": max(returns) if known else math.nan,
+        f"{prefix}/episode_len_mean": math.fsum(lengths) / len(lengths) if known else math.nan,
+    }

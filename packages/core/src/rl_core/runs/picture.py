@@ -1,0 +1,80 @@
+"""The picture at the end of a run, drawn by a helper process that loads Matplotlib while the run trains.
+
+Importing Matplotlib and drawing takes about a second: in this process it would be a sixth of a short run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from rl_core.runs import curves
+from rl_core.runs.curves import Curve
+
+TIMEOUT_S = 60.0  # Matplotlib's first start on a machine indexes its fonts
+INSTALL_HINT = "install the extra: pip install 'rl-core[logging]'"
+
+
+class PictureProcess:
+    """Started with the run, asked once at its end."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self.available = bool(sys.executable) and importlib.util.find_spec("matplotlib") is not None
+        """Whether there is anything to draw with."""
+        if self.available:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _program()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"},
+                start_new_session=True,  # Ctrl-C is for the run, which then still wants its picture
+            )
+
+    def draw(self, curve: Curve, path: Path) -> str | None:
+        """Draw the curve and wait for it.
+
+        Returns:
+            None, or why there is no picture.
+        """
+        if self._process is None:
+            return f"Matplotlib is missing; {INSTALL_HINT}"
+        job = json.dumps({"curve": asdict(curve), "path": str(path.absolute())})
+        process, self._process = self._process, None
+        try:
+            _, errors = process.communicate(job.encode(), timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return f"drawing took more than {TIMEOUT_S:g} s"
+        if process.returncode:
+            lines = errors.decode(errors="replace").strip().splitlines()
+            return lines[-1] if lines else f"the drawing process ended with status {process.returncode}"
+        return None
+
+    def close(self) -> None:
+        """End the process if it was never asked."""
+        if self._process is not None:
+            process, self._process = self._process, None
+            process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=5)
+
+
+def _program() -> str:
+    """Load `curves.py` by its path under a private name: importing rl_core would import torch."""
+    return (
+        "import sys, importlib.util as u\n"
+        f"spec = u.spec_from_file_location('_rl_curves', {curves.__file__!r})\n"
+        "module = u.module_from_spec(spec)\n"
+        "sys.modules[spec.name] = module\n"  # dataclasses look their module up
+        "spec.loader.exec_module(module)\n"
+        "module.main()\n"
+    )

@@ -1,0 +1,153 @@
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from rl_core.errors import ConfigError, UnsupportedSpaceError
+from rl_core.module.actor_critic import ActorCritic
+from rl_core.module.networks import CNN
+from rl_core.module.settings import ModelSettings
+from rl_core.testing.check_module import check_module
+
+VECTOR = spaces.Box(-1, 1, (4,))
+IMAGE = spaces.Box(0, 255, (10, 10, 3), np.uint8)
+ACTIONS = {
+    "discrete": spaces.Discrete(3, start=2),
+    "multi_discrete": spaces.MultiDiscrete([2, 4]),
+    "multi_binary": spaces.MultiBinary(3),
+    "box": spaces.Box(-2, 2, (2,)),
+    "nested": spaces.Dict(
+        a=spaces.Box(-1, 1, (2,)), b=spaces.Tuple((spaces.Discrete(2), spaces.Box(-1, 1, ()))), c=spaces.Discrete(3)
+    ),
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("observation", [VECTOR, IMAGE], ids=["vector", "image"])
+def test_every_action_space_conforms(observation, action):
+    check_module(ActorCritic, observation, ACTIONS[action])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ModelSettings(vf_share_layers=True),
+        ModelSettings(vf_share_layers=False),
+        ModelSettings(free_log_std=False, log_std_init=-0.5),
+        ModelSettings(squash_actions=True, free_log_std=False),
+        ModelSettings(initializer="torch", fcnet_hiddens=(), conv_filters=((8, 3, 2),), post_fcnet_hiddens=()),
+        ModelSettings(initializer="torch", fcnet_hiddens=(), vf_share_layers=False, fcnet_activation="silu"),
+    ],
+)
+@pytest.mark.parametrize("observation", [VECTOR, IMAGE], ids=["vector", "image"])
+def test_every_setting_conforms(observation, settings):
+    module = ActorCritic(observation, ACTIONS["nested"], settings)
+    check_module(module, observation, ACTIONS["nested"])
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(-1, 1, ()),
+        spaces.Box(-1, 1, (2, 3)),
+        spaces.Box(-1, 1, (2, 3, 2, 2)),
+        spaces.Box(-1, 1, (3,), np.float64),
+        spaces.Box(0, 255, (3,), np.uint8),
+    ],
+)
+def test_observations_that_are_no_image_become_a_vector(space):
+    check_module(ActorCritic, space, ACTIONS["discrete"])
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_policy_starts_nearly_uniform_with_the_given_log_std(free):
+    module = ActorCritic(VECTOR, ACTIONS["nested"], ModelSettings(free_log_std=free, log_std_init=-1.5))
+    dist_inputs, _ = module.forward_policy(torch.rand(5, 4))
+    positions = list(module.distribution.log_std_positions)
+    torch.testing.assert_close(dist_inputs[:, positions], torch.full((5, 3), -1.5), atol=0.05, rtol=0)
+    others = [position for position in range(dist_inputs.shape[-1]) if position not in positions]
+    assert dist_inputs[:, others].abs().max() < 0.1
+
+
+def test_free_log_std_does_not_depend_on_the_observation():
+    module = ActorCritic(VECTOR, ACTIONS["box"])
+    dist_inputs, _ = module.forward_policy(torch.rand(5, 4))
+    assert (dist_inputs[:, 2:] == dist_inputs[0, 2:]).all()
+    assert "log_std" in module.state_dict()
+    assert "log_std" not in ActorCritic(VECTOR, ACTIONS["discrete"]).state_dict()
+
+
+@pytest.mark.parametrize("observation", [VECTOR, IMAGE], ids=["vector", "image"])
+def test_it_works_wherever_it_is_moved(observation):
+    module = ActorCritic(observation, ACTIONS["nested"]).to("meta")
+    dist_inputs, value = module.forward_train(torch.from_numpy(observation.sample())[None].to("meta"))
+    assert dist_inputs.is_meta
+    assert value.is_meta
+
+
+def test_copies_and_weights_of_one_fit_the_other():
+    first, second = ActorCritic(VECTOR, ACTIONS["nested"]), ActorCritic(VECTOR, ACTIONS["nested"])
+    obs = torch.rand(3, 4)
+    second.load_state_dict(first.state_dict())
+    for module in (second, copy.deepcopy(first), pickle.loads(pickle.dumps(first))):
+        for mine, theirs in zip(first.forward_train(obs), module.forward_train(obs), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+def test_it_can_be_exported():
+    class Deployed(torch.nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+        def forward(self, obs):
+            return self.module.forward_train(obs)
+
+    module, obs = ActorCritic(VECTOR, ACTIONS["nested"]), torch.rand(3, 4)
+    exported = torch.export.export(Deployed(module), (obs,)).module()
+    torch.testing.assert_close(exported(obs), module.forward_train(obs))
+
+
+def test_images_share_their_layers_and_vectors_do_not():
+    assert isinstance(ActorCritic(IMAGE, ACTIONS["discrete"]).trunk, CNN)
+    assert ActorCritic(VECTOR, ACTIONS["discrete"]).trunk is None
+
+
+def test_a_shared_trunk_runs_once_in_training():
+    module = ActorCritic(IMAGE, ACTIONS["discrete"])
+    calls = []
+    module.trunk.register_forward_hook(lambda *_: calls.append(1))
+    module.forward_train(torch.zeros(2, 10, 10, 3, dtype=torch.uint8))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Dict(a=VECTOR), spaces.Box(-1, 1, (0,))])
+def test_other_observations_are_refused_with_advice(space):
+    with pytest.raises(UnsupportedSpaceError, match="FlattenObservation"):
+        ActorCritic(space, ACTIONS["discrete"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("fcnet_hiddens", (64, 0)),
+        ("fcnet_activation", "tan"),
+        ("conv_filters", ()),
+        ("conv_filters", ((16, 3),)),
+        ("vf_share_layers", "yes"),
+        ("log_std_bounds", (2.0, -2.0)),
+        ("log_std_init", 5.0),
+        ("policy_head_gain", 0.0),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(name, value):
+    with pytest.raises(ConfigError, match=name):
+        ModelSettings(**{name: value})
+
+
+def test_settings_take_lists_as_json_gives_them():
+    settings = ModelSettings(fcnet_hiddens=[32], conv_filters=[[8, 3, 1]])
+    assert settings == ModelSettings(fcnet_hiddens=(32,), conv_filters=((8, 3, 1),))
