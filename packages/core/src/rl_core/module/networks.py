@@ -173,7 +173,7 @@ class CNN(nn.Module):
         if filters is None or hiddens is None:
             default = default_filters(min(height, width), space)
             filters, hiddens = filters or default[0], default[1] if hiddens is None else hiddens
-        self._activate = ACTIVATIONS[activation] or (lambda x: x)
+        self._activate = ACTIVATIONS[activation]
         self.convolutions = nn.ModuleList()
         for num_filters, kernel, stride in filters:
             if min(height, width) < kernel:
@@ -198,7 +198,7 @@ class CNN(nn.Module):
         if x.dtype == torch.uint8:
             x = x.to(next(self.parameters()).dtype).div_(255.0)
         for layer in self.convolutions:
-            x = self._activate(layer(x))
+            x = layer(x) if self._activate is None else self._activate(layer(x))
         features: Tensor = self.dense(x.flatten(1))
         return features.reshape(*leading, self.num_features)
 

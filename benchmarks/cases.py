@@ -1,0 +1,94 @@
+"""What is measured: the contestants of each measurement, and the figure they are compared by."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+PACKAGES = {
+    "ours": ("rl_core",),
+    "sb3": ("stable_baselines3",),
+    "rllib": ("ray",),
+    "bare": ("torch", "gymnasium"),
+}
+"""Contestant -> import packages it needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """A kind of figure, and how to judge it."""
+
+    name: str
+    """Name of the function in the contestants' modules."""
+    value: str
+    """The figure contestants are compared by."""
+    better: Literal["higher", "lower"]
+    """Which way is better."""
+    columns: tuple[str, ...]
+    """Further figures shown in the table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One line of a table: a contestant at one setting."""
+
+    contestant: str
+    """Key of `PACKAGES`."""
+    group: str
+    """Cases are compared within their group, for example `8 envs`."""
+    variant: str = ""
+    """Tells cases of one contestant apart, for example its kind of vector env."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Fields of `benchmarks.work.Work` that differ from their defaults."""
+
+    @property
+    def label(self) -> str:
+        """Contestant and variant."""
+        return f"{self.contestant} {self.variant}".strip()
+
+
+MEASUREMENTS = {
+    "loop": Measurement(name="loop", value="env_steps_per_s", better="higher", columns=("cpu_share",)),
+    "sampling": Measurement(name="sampling", value="env_steps_per_s", better="higher", columns=("cpu_share",)),
+    "learn": Measurement(name="learn", value="seconds", better="lower", columns=("env_steps", "reached")),
+    "startup": Measurement(
+        name="startup",
+        value="ready_s",
+        better="lower",
+        columns=("import_s", "first_iteration_s", "memory_mib", "modules", "unwanted_after_iteration"),
+    ),
+}
+
+
+def cases(measurement: str) -> Iterator[Case]:
+    """Yield the cases of ``measurement``, contestants in turn, so that a change of the machine's mood hits all."""
+    if measurement == "learn":
+        yield Case(contestant="ours", group="to 475")
+        yield Case(contestant="sb3", group="to 475")
+    elif measurement == "startup":
+        yield from (Case(contestant=name, group="start") for name in ("ours", "sb3", "rllib"))
+    elif measurement == "loop":
+        yield from _throughput(8, vector=True)
+    else:
+        yield from _throughput(1, vector=False)
+        yield from _throughput(8, vector=False)
+        yield from _throughput(64, vector=True)
+
+
+def _throughput(num_envs: int, *, vector: bool) -> Iterator[Case]:
+    """Yield everyone on a sync vector env, and those that can on CartPole's vectorised form if ``vector``."""
+    group = "1 env" if num_envs == 1 else f"{num_envs} envs"
+    for name in PACKAGES:
+        yield Case(contestant=name, group=group, variant="sync", settings={"num_envs": num_envs})
+    if vector:
+        settings = {"num_envs": num_envs, "vector": "vector_entry_point"}
+        for name in ("ours", "bare"):
+            yield Case(contestant=name, group=group, variant="vector", settings=settings)
+
+
+def missing_packages(contestants: list[str]) -> list[str]:
+    """Return the packages that ``contestants`` need and that are not installed."""
+    needed = [package for name in contestants for package in PACKAGES[name]]
+    return [package for package in needed if importlib.util.find_spec(package) is None]

@@ -1,0 +1,85 @@
+"""Ray RLlib, new API stack: PPO with the local env runner and the local learner, its fastest form on few cores."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from benchmarks.work import ENV, Figures, Work, measure_rate, measure_startup
+
+
+def config(work: Work) -> Any:
+    """Return a PPO config whose networks, batch sizes and loss are those of ``work``; starts Ray without extras."""
+    import ray
+    from ray.rllib.algorithms.ppo import PPOConfig
+    from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+
+    if not ray.is_initialized():
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    return (
+        PPOConfig()
+        .environment(ENV)
+        .env_runners(
+            num_env_runners=0,
+            num_envs_per_env_runner=work.num_envs,
+            rollout_fragment_length=work.num_steps,
+            gym_env_vectorize_mode=work.vector,
+        )
+        .learners(num_learners=0)
+        .training(
+            lr=work.lr,
+            train_batch_size_per_learner=work.batch_size,
+            minibatch_size=work.minibatch_size,
+            num_epochs=work.num_epochs,
+            use_kl_loss=False,
+            clip_param=0.2,
+            vf_clip_param=float("inf"),
+            vf_loss_coeff=0.5,
+            grad_clip=0.5,
+            grad_clip_by="global_norm",
+            lambda_=0.95,
+        )
+        .rl_module(
+            model_config=DefaultModelConfig(fcnet_hiddens=[64, 64], fcnet_activation="tanh", vf_share_layers=False)
+        )
+        .debugging(seed=work.seed, log_level="ERROR")
+    )
+
+
+def loop(work: Work) -> Figures:
+    """Measure `train`."""
+    algorithm = config(work).build_algo()
+    returns = []
+
+    def iterate() -> int:
+        result = algorithm.train()["env_runners"]
+        returns.append(result["episode_return_mean"])
+        return int(result["num_env_steps_sampled"])
+
+    return {**measure_rate(work, iterate), "episode_return_mean": float(returns[-1])}
+
+
+def sampling(work: Work) -> Figures:
+    """Measure `SingleAgentEnvRunner.sample`."""
+    from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+
+    runner = SingleAgentEnvRunner(config=config(work))
+    return measure_rate(work, lambda: sum(map(len, runner.sample(num_timesteps=work.batch_size))))
+
+
+def startup(work: Work) -> Figures:
+    """Measure the import and the first iteration, starting Ray included."""
+
+    def import_library() -> Any:
+        from ray.rllib.algorithms import ppo
+
+        return ppo
+
+    def first_iteration(_: Any) -> Any:
+        algorithm = config(work).build_algo()
+        algorithm.train()
+        return algorithm
+
+    return measure_startup(import_library, first_iteration)

@@ -1,0 +1,105 @@
+"""stable-baselines3: PPO through its public interface, with its own sync vector env and Monitor wrapper."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from benchmarks.work import ENV, Figures, Work, measure_rate, measure_startup
+
+EVALUATE_EVERY = 5_000
+EVALUATION_EPISODES = 20
+
+
+def build(work: Work) -> Any:
+    """Return a PPO whose networks, batch sizes and loss are those of ``work``."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+
+    return PPO(
+        "MlpPolicy",  # separate 2x64 tanh networks by default
+        make_vec_env(ENV, n_envs=work.num_envs, seed=work.seed),
+        n_steps=work.num_steps,
+        n_epochs=work.num_epochs,
+        batch_size=work.minibatch_size,
+        learning_rate=work.lr,
+        seed=work.seed,
+        device="cpu",
+    )
+
+
+def loop(work: Work) -> Figures:
+    """Measure `learn`, ten iterations at a time."""
+    model, chunk = build(work), 10 * work.batch_size
+
+    def iterate() -> int:
+        model.learn(chunk, reset_num_timesteps=False)
+        return chunk
+
+    figures = measure_rate(work, iterate)
+    returns = [episode["r"] for episode in model.ep_info_buffer]
+    return {**figures, "episode_return_mean": float(sum(returns) / len(returns))}
+
+
+def sampling(work: Work) -> Figures:
+    """Measure `collect_rollouts`."""
+    from stable_baselines3.common.callbacks import CallbackList
+
+    model = build(work)
+    model._setup_learn(0)
+    callback = CallbackList([])
+    callback.init_callback(model)
+
+    def iterate() -> int:
+        model.collect_rollouts(model.env, callback, model.rollout_buffer, work.num_steps)
+        return work.batch_size
+
+    return measure_rate(work, iterate)
+
+
+def startup(work: Work) -> Figures:
+    """Measure the import and the first iteration."""
+
+    def import_library() -> Any:
+        import stable_baselines3
+
+        return stable_baselines3
+
+    return measure_startup(import_library, lambda _: build(work).learn(work.batch_size))
+
+
+def learn(work: Work) -> Figures:
+    """Measure the time from process start to ``work.stop_return``, with the settings of rl-zoo3's `ppo.yml`."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.callbacks import EvalCallback, StopTrainingOnRewardThreshold
+    from stable_baselines3.common.env_util import make_vec_env
+
+    model = PPO(
+        "MlpPolicy",
+        make_vec_env(ENV, n_envs=8, seed=work.seed),
+        n_steps=32,
+        batch_size=256,
+        gae_lambda=0.8,
+        gamma=0.98,
+        n_epochs=20,
+        ent_coef=0.0,
+        learning_rate=lambda remaining: 1e-3 * remaining,
+        clip_range=lambda remaining: 0.2 * remaining,
+        seed=work.seed,
+        device="cpu",
+    )
+    stop = StopTrainingOnRewardThreshold(work.stop_return)
+    evaluate = EvalCallback(
+        make_vec_env(ENV, n_envs=1, seed=work.seed + 1000),
+        callback_on_new_best=stop,
+        n_eval_episodes=EVALUATION_EPISODES,
+        eval_freq=EVALUATE_EVERY // 8,
+        verbose=0,
+    )
+    model.learn(100_000, callback=evaluate)
+    return {
+        "seconds": time.time() - work.started_at,
+        "env_steps": model.num_timesteps,
+        "evaluation_return": float(evaluate.best_mean_reward),
+        "reached": bool(evaluate.best_mean_reward >= work.stop_return),
+    }

@@ -1,0 +1,63 @@
+"""The benchmarks run: ours and the bare loop at tiny sizes, each in its own process as the command does it."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # `benchmarks` is not installed
+
+from benchmarks import cases, report, run
+
+TINY = {"num_envs": 2, "num_steps": 8, "minibatch_size": 8, "num_epochs": 1, "warmup": 1, "seconds": 0.05}
+
+
+@pytest.mark.parametrize("contestant", ["ours", "bare"])
+@pytest.mark.parametrize(("measurement", "vector"), [("loop", "sync"), ("sampling", "vector_entry_point")])
+def test_worker_measures_throughput(contestant, measurement, vector):
+    figures = run.run_worker(contestant, measurement, {**TINY, "vector": vector})
+    assert figures["env_steps_per_s"] > 0
+    assert figures["iterations"] >= 1
+
+
+def test_startup_loads_nothing_unwanted():
+    figures = run.run_worker("ours", "startup", {"num_steps": 8})
+    assert figures["unwanted_at_import"] == []
+    assert "torch._dynamo" not in figures["unwanted_after_iteration"]
+    assert figures["ready_s"] == pytest.approx(figures["import_s"] + figures["first_iteration_s"])
+
+
+def test_report_takes_medians_and_ratios():
+    measurement = cases.MEASUREMENTS["startup"]
+    ours, peer = (cases.Case(contestant=name, group="start") for name in ("ours", "sb3"))
+    found = [(ours, [{"ready_s": s} for s in (1.0, 9.0, 2.0)]), (peer, [{"ready_s": s} for s in (8.0, 8.0, 1.0)])]
+    results = report.collect(measurement, found)
+    assert results["start"]["ours"] == {"ready_s": 2.0, "repeats": [1.0, 9.0, 2.0]}
+    assert report.ratios(measurement, results) == {"start: ours / sb3": 4.0}
+    assert "4.00" in report.table(measurement, results)
+
+
+def test_main_prints_one_json_line(capsys, monkeypatch):
+    monkeypatch.setattr(
+        run, "run_worker", lambda contestant, *_: {"env_steps_per_s": 6.0 if contestant == "ours" else 3.0}
+    )
+    assert run.main(["loop", "--only", "ours,bare", "--repeats", "2"]) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["ratios"]["loop"]["8 envs: ours sync / bare sync"] == 2.0
+    assert math.isfinite(last["machine"]["load"])
+
+
+def test_missing_peers_say_how_to_install_them(capsys, monkeypatch):
+    monkeypatch.setattr(cases.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        run.main(["loop", "--only", "sb3,rllib"])
+    message = capsys.readouterr().err
+    assert "stable_baselines3, ray not installed" in message
+    assert "uv sync --group peers" in message
+
+
+def test_failing_worker_shows_its_error():
+    with pytest.raises(run.WorkerError, match="no_such_measurement"):
+        run.run_worker("bare", "no_such_measurement", {})
