@@ -64,7 +64,9 @@ def save_checkpoint(path: str | Path, components: Mapping[str, State]) -> Path:
         temporary.rename(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise CheckpointError(f"Cannot write the checkpoint {path}: {error}. What was saved before is untouched.") from error
+        raise CheckpointError(
+            f"Cannot write the checkpoint {path}: {error}. What was saved before is untouched."
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return path

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 Reduce = Literal["mean", "min", "max", "sum", "last"]
-_REDUCTIONS = {
+_REDUCTIONS: dict[str, Callable[[list[float]], float]] = {
     "mean": lambda values: math.fsum(values) / len(values),
     "min": min,
     "max": max,

@@ -23,10 +23,10 @@ from rl_core.connect.protocol import ActionConnector, ObsConnector
 from rl_core.connect.required import FlattenObs, needs_flattening
 from rl_core.env.spaces import space_from_json, space_to_json
 from rl_core.errors import CheckpointError, RLError
+from rl_core.module.decide import decide
 from rl_core.module.rl_module import RLModule
 from rl_core.module.spec import ModuleSpec, load_tensors
 from rl_core.records import Step, Tree, Weights
-from rl_core.module.decide import decide
 
 
 @dataclass(frozen=True, slots=True)

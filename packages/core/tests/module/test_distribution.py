@@ -113,10 +113,10 @@ def test_nested_is_the_sum_of_its_parts():
     parts, actions = list(tree_leaves(tree)), list(tree_leaves(action))
     close(
         distribution.log_prob(inputs, action),
-        sum(p.log_prob(i, a) for p, i, a in zip(parts, pieces, actions, strict=False)),
+        sum(p.log_prob(i, a) for p, i, a in zip(parts, pieces, actions, strict=True)),
     )
-    close(distribution.entropy(inputs), sum(p.entropy(i) for p, i in zip(parts, pieces, strict=False)))
-    close(distribution.kl(inputs, other), sum(p.kl(i, o) for p, i, o in zip(parts, pieces, others, strict=False)))
+    close(distribution.entropy(inputs), sum(p.entropy(i) for p, i in zip(parts, pieces, strict=True)))
+    close(distribution.kl(inputs, other), sum(p.kl(i, o) for p, i, o in zip(parts, pieces, others, strict=True)))
     assert distribution.log_std_positions == (5, 6)
 
 
@@ -127,7 +127,7 @@ def test_shapes_follow_the_leading_axes_and_samples_repeat(name):
         inputs, noise = inputs_for(distribution, *leading), distribution.noise(leading, generator())
         action = distribution.sample(inputs, noise)
         again = distribution.sample(inputs, noise)
-        assert all(torch.equal(a, b) for a, b in zip(tree_leaves(action), tree_leaves(again), strict=False))
+        assert all(torch.equal(a, b) for a, b in zip(tree_leaves(action), tree_leaves(again), strict=True))
         if name in EVENT_SHAPES:
             assert action.shape == distribution.mode(inputs).shape == (*leading, *EVENT_SHAPES[name])
         for result in (*distribution.log_prob_and_entropy(inputs, action), distribution.kl(inputs, inputs)):
@@ -151,7 +151,7 @@ def test_noise_of_a_rollout_can_be_cut_into_steps(name):
     whole = distribution.sample(inputs, noise)
     for t in range(4):
         step = distribution.sample(inputs[t], tree_map(lambda leaf, t=t: leaf[t], noise))
-        assert all(torch.equal(a[t], b) for a, b in zip(tree_leaves(whole), tree_leaves(step), strict=False))
+        assert all(torch.equal(a[t], b) for a, b in zip(tree_leaves(whole), tree_leaves(step), strict=True))
 
 
 @family

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from rl_core.config.check import Settings, nearest
 from rl_core.config.codec import check_importable, decode, encode, import_path, resolve_import
@@ -52,7 +52,9 @@ class AlgorithmConfig:
     debugging = Section(DebuggingSettings)
 
     def __init__(self) -> None:
-        self._values: dict[str, Settings] = {name: section.settings_class() for name, section in self._sections().items()}
+        self._values: dict[str, Settings] = {
+            name: section.settings_class() for name, section in self._sections().items()
+        }
         self.extensions: tuple[Extension, ...] = ()
 
     @classmethod
@@ -120,7 +122,7 @@ class AlgorithmConfig:
         Raises:
             ConfigError: something in it has no import path, such as a lambda; the message names the setting.
         """
-        sections = {}
+        sections: dict[str, dict[str, Any]] = {}
         for section, settings in self._values.items():
             sections[section] = {}
             for field in _field_names(settings):
@@ -145,7 +147,7 @@ class AlgorithmConfig:
         Raises:
             ConfigError: something is malformed or unknown, or may not be imported.
         """
-        if not isinstance(data, Mapping) or not isinstance(data.get("sections"), Mapping):
+        if not isinstance(cast(object, data), Mapping) or not isinstance(data.get("sections"), Mapping):
             raise ConfigError("This is not a stored config: it has no sections.")
         kind = resolve_import(str(data.get("config")), allow=allow)
         if not (isinstance(kind, type) and issubclass(kind, AlgorithmConfig)):

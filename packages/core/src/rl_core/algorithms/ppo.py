@@ -73,9 +73,11 @@ def prepare(module: RLModule, rollout: Rollout, settings: PPOSettings) -> tuple[
         value = module.forward_value(rollout.obs)  # [T + 1, B]
         next_value = value[1:]
         if len(rollout.final_index):
-            next_value = next_value.flatten().index_copy(
-                0, rollout.final_index, module.forward_value(rollout.final_obs)
-            ).view_as(next_value)
+            next_value = (
+                next_value.flatten()
+                .index_copy(0, rollout.final_index, module.forward_value(rollout.final_obs))
+                .view_as(next_value)
+            )
         advantage = gae(
             rollout.reward,
             value[:-1],
@@ -175,4 +177,4 @@ class PPOConfig(AlgorithmConfig):
 
     name = "ppo"
     objective = OBJECTIVE
-    training = Section(PPOSettings)
+    training = Section(PPOSettings)  # type: ignore[assignment] # the keywords of a section are not those of its base

@@ -8,7 +8,7 @@ import functools
 import math
 import types
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from rl_core.errors import ConfigError
 
@@ -54,7 +54,7 @@ class Settings:
         Raises:
             ConfigError: a field has a wrong type or is out of range.
         """
-        for name, hint in type_hints(type(self)).items():
+        for name, hint in type_hints(cast(Any, type(self))).items():
             object.__setattr__(self, name, _conform(getattr(self, name), hint, name))
         self.check()
 

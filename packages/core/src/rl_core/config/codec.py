@@ -11,7 +11,7 @@ import dataclasses
 import importlib
 import sys
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
 from rl_core.config.check import Settings, build_settings
 from rl_core.errors import ConfigError
@@ -89,10 +89,11 @@ def encode(value: Any) -> JSON:
         if any(not isinstance(key, str) or key.startswith("$") for key in value):
             raise ConfigError(f"Mapping keys must be strings that do not begin with '$', got {list(value)}.")
         return {key: encode(item) for key, item in value.items()}
-    if isinstance(value, Storable | Settings) and dataclasses.is_dataclass(value):
-        fields = {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value) if field.init}
+    if isinstance(value, Storable | Settings):
+        stored = [field.name for field in dataclasses.fields(cast(Any, value)) if field.init]
+        fields = {name: encode(getattr(value, name)) for name in stored}
         return fields if isinstance(value, Settings) else {"$object": import_path(type(value)), "fields": fields}
-    if isinstance(value, type) or callable(value) and hasattr(value, "__qualname__"):
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return {"$import": import_path(value)}
     return {"$instance": import_path(type(value))}
 
@@ -111,8 +112,8 @@ def decode(value: JSON, *, allow: Collection[str] = ()) -> Any:
         return resolve_import(value["$import"], allow=allow)
     if "$instance" in value:
         raise ConfigError(
-            f"An instance of {value['$instance']} was given to the config; a file cannot hold it. "
-            "Build the config in Python with that object and use Algorithm.restore(path), or pass the object on loading."
+            f"An instance of {value['$instance']} was given to the config, and a file cannot hold it. "
+            "Build the config in Python with that object and use Algorithm.restore(path)."
         )
     if "$object" in value:
         kind = resolve_import(value["$object"], allow=allow)

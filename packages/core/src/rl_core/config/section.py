@@ -1,4 +1,4 @@
-"""Sections of a config: `config.training(lr=3e-4)` sets, `config.training.lr` reads, and a type checker knows the names."""
+"""Sections of a config: `config.training(lr=3e-4)` sets, `config.training.lr` reads; type checkers know the names."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ class BoundSection(Generic[P, S, C]):
         """Replace the section's settings by a checked copy with some values changed."""
         name = self._section.name
         self._check_names(settings)
-        current = {field.name: getattr(self.settings, field.name) for field in dataclasses.fields(cast(Any, self.settings))}
+        current = {
+            field.name: getattr(self.settings, field.name) for field in dataclasses.fields(cast(Any, self.settings))
+        }
         self._config._values[name] = build_settings(self._section.settings_class, {**current, **settings}, where=name)
 
     def _check_names(self, settings: Mapping[str, Any]) -> None:

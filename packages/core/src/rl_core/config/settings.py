@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from rl_core.config.check import Range, Settings, build_settings
@@ -21,7 +22,7 @@ def check_schedule(name: str, schedule: Schedule, *, low: float = 0.0, high: flo
     """Refuse a schedule whose values leave `[low, high]` or whose steps do not increase."""
     points = ((0.0, schedule),) if isinstance(schedule, float) else schedule
     steps = [point[0] for point in points]
-    if not points or any(later <= earlier for earlier, later in zip(steps, steps[1:], strict=False)):
+    if not points or any(later <= earlier for earlier, later in pairwise(steps)):
         raise ConfigError(f"{name}: got {schedule!r}, expected points [[env_step, value], ...] with increasing steps.")
     for _, value in points:
         if not low <= value <= high or not math.isfinite(value):

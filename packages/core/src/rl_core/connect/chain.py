@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gymnasium.spaces import Space
-
 from rl_core.connect.protocol import ActionConnector, ConnectorState, ObsConnector
+from rl_core.env.spaces import Space
 from rl_core.errors import ConfigError, RLError
 from rl_core.records import Step, Tree
 

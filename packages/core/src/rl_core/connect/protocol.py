@@ -11,9 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gymnasium.spaces import Space
-
 from rl_core.config.codec import Storable
+from rl_core.env.spaces import Space
 from rl_core.records import Step, Tree
 
 

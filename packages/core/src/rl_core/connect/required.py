@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 from rl_core.connect.protocol import ActionConnector, ConnectorState, ObsConnector
-from rl_core.env.spaces import flat_dim, flatten_batch
+from rl_core.env.spaces import Space, flat_dim, flatten_batch
 from rl_core.records import Step, Tree
 
 
@@ -34,6 +34,7 @@ class FlattenObs(ObsConnector):
 
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
         """Flatten the observations of all slots."""
+        assert self.space is not None, "FlattenObs is bound to a space by its chain"
         return state, replace(step, obs=flatten_batch(self.space, step.obs, 1))
 
 

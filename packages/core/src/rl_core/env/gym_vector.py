@@ -149,8 +149,8 @@ class GymVectorEnv:
 
     def try_get_state(self) -> tuple[dict[str, Any] | None, str]:
         """Like `get_state`, with the reason if it is None (else empty)."""
-        is_workers = isinstance(self.env, WorkerEnv)
-        state, reason = self.env.capture_snapshots() if is_workers else snapshot.capture(self.env)
+        env = self.env
+        state, reason = env.capture_snapshots() if isinstance(env, WorkerEnv) else snapshot.capture(env)
         if state is None:
             return None, reason
         return {"env": state, "pending": self._pending.copy()}, ""
@@ -163,7 +163,7 @@ class GymVectorEnv:
         Raises:
             CheckpointError: If the state does not fit this env; reset it before going on.
         """
-        pending = state.get("pending") if isinstance(state, Mapping) else None
+        pending = state.get("pending")
         if not isinstance(pending, np.ndarray) or pending.shape != (self.num_envs,) or pending.dtype != np.bool_:
             raise CheckpointError(f"{self.name}: the saved env state is not one of {self.num_envs} env slots.")
         self.reset(seed=0)
@@ -225,8 +225,9 @@ def _check_contract(env: object) -> None:
                 f"The vector env {name} has no {attribute}. gymnasium's contract requires num_envs, "
                 "single_observation_space and single_action_space; set them in its __init__."
             )
-    if isinstance(env.num_envs, bool) or not isinstance(env.num_envs, int) or env.num_envs < 1:
-        raise EnvError(f"{name}.num_envs is {env.num_envs!r}, expected a whole number >= 1.")
+    num_envs: object = env.num_envs
+    if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+        raise EnvError(f"{name}.num_envs is {num_envs!r}, expected a whole number >= 1.")
 
 
 def _autoreset_mode(env: GymnasiumVectorEnv[Any, Any, Any]) -> AutoresetMode:
@@ -248,7 +249,7 @@ def _check_observation(obs: Tree, space: spaces.Space[Any], num_envs: int, what:
     for (path, leaf_space), leaf in zip(leaf_spaces(space), _leaves_like(space, obs, what), strict=True):
         expected = (num_envs, *(leaf_space.shape or ()))
         fits = isinstance(leaf, np.ndarray) and leaf.shape == expected
-        if not fits or not np.can_cast(leaf.dtype, leaf_space.dtype, "same_kind"):
+        if not fits or not np.can_cast(leaf.dtype, np.dtype(leaf_space.dtype), "same_kind"):
             raise EnvError(
                 f"{what} returned the observation{path} as {_array_text(leaf)}, expected a {leaf_space.dtype} array of "
                 f"shape {expected}: {num_envs} slots of {describe(leaf_space)}."

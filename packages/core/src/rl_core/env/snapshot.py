@@ -230,12 +230,11 @@ class _Restore:
             expected = node.get("class")
             fits = (lambda v: isinstance(v, spaces.Space)) if expected is None else lambda v: class_path(v) == expected
             self._by_id[node_id] = self._existing(current, path, fits, f"{expected or 'a space'}")
-            {"object": self._object, "own": self._own, "space": self._space}[kind](node, current, path)
+            ({"object": self._object, "own": self._own, "space": self._space}[kind])(node, current, path)
             return current
         value: Any
         if kind in ("list", "set", "deque"):
-            value = {"list": list, "set": set, "deque": lambda: deque(maxlen=node["maxlen"])}[kind]()
-            self._by_id[node_id] = value
+            value = self._by_id[node_id] = _empty(kind, node)
             (value.update if kind == "set" else value.extend)(self._decode_items(node, current, path))
         elif kind in ("dict", "ordered_dict"):
             value = self._by_id[node_id] = {} if kind == "dict" else OrderedDict()
@@ -270,8 +269,8 @@ class _Restore:
             old = present.get(name, getattr(type(current), name, _MISSING))
             if old is _MISSING or is_stateless(old) or (name not in present and hasattr(old, "__get__")):
                 raise CheckpointError(
-                    f"The saved env state sets {path}.{name}, which {class_path(current)} does not have as data. It was "
-                    "saved with another version, or the env creates it while it runs: create it in __init__ or reset."
+                    f"The saved env state sets {path}.{name}, which {class_path(current)} does not have as data. It "
+                    "was saved with another version, or the env creates it while it runs: create it in __init__ or reset."
                 )
             value = self.decode(attribute, old, f"{path}.{name}")
             self.actions.append(functools.partial(object.__setattr__, current, name, value))
@@ -311,6 +310,12 @@ def _encode_value(value: Any, path: str) -> dict[str, Any]:
         return {"kind": "bytes", "value": value.hex()}
     # JSON has neither infinities nor NaN.
     return {"kind": "float", "value": repr(value)}
+
+
+def _empty(kind: str, node: dict[str, Any]) -> Any:
+    if kind == "deque":
+        return deque(maxlen=node["maxlen"])
+    return [] if kind == "list" else set()
 
 
 _VALUE_DECODERS: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -415,7 +420,7 @@ def _hidden_state(value: Any, is_env: bool) -> str:
     if isinstance(value, AsyncVectorEnv):
         return "runs its envs in processes that cannot be asked; make_vector_env makes ones that can"
     if not is_env:  # an env's own pickling only remembers how it was made
-        if cls.__reduce__ is not object.__reduce__ or cls.__reduce_ex__ is not object.__reduce_ex__:
+        if any(getattr(cls, name) is not getattr(object, name) for name in ("__reduce__", "__reduce_ex__")):
             return "has its own pickling, so that its attributes may not be all its state"
         try:
             object.__reduce_ex__(value, 2)

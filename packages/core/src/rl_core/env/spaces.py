@@ -75,7 +75,7 @@ def space_to_json(space: Space) -> dict[str, Any]:
         start = space.start.tolist() if space.start.any() else 0
         return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": start} | _dtype_unless_int64(space)
     assert isinstance(space, spaces.MultiBinary)
-    return {"type": "MultiBinary", "n": int(space.n) if np.isscalar(space.n) else [int(n) for n in space.shape]}
+    return {"type": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.shape)}
 
 
 def _dtype_unless_int64(space: Space) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def _dtype_unless_int64(space: Space) -> dict[str, Any]:
 def _box_to_json(space: spaces.Box) -> dict[str, Any]:
     data: dict[str, Any] = {"type": "Box", "dtype": str(space.dtype), "shape": list(space.shape)}
     data |= {"low": _bounds_to_json(space.low), "high": _bounds_to_json(space.high)}
-    if space.dtype is not None and space.dtype.kind != "f":  # an integer bound can be "none" and yet a number
+    if space.low.dtype.kind != "f":  # an integer bound can be "none" and yet a number
         for name, bounded in (("unbounded_below", space.bounded_below), ("unbounded_above", space.bounded_above)):
             if not bounded.all():
                 data[name] = np.flatnonzero(~bounded).tolist()
@@ -103,7 +103,7 @@ def _number_to_json(value: float) -> float | int | str:
     return repr(value) if isinstance(value, float) and math.isinf(value) else value
 
 
-def space_from_json(data: object, path: str = "space") -> Space:
+def space_from_json(data: Any, path: str = "space") -> Space:
     """The space that `space_to_json` described.
 
     Args:
@@ -164,8 +164,9 @@ def _bounds_from_json(value: object, shape: tuple[int, ...], dtype: np.dtype[Any
     size = math.prod(shape)
     if isinstance(value, list) and len(value) != size:
         raise ValueError(f"{path} has {len(value)} numbers, expected one number or {size} for shape {shape}.")
-    numbers = [_bound(number, dtype, path) for number in value] if isinstance(value, list) else _bound(value, dtype, path)
-    return np.broadcast_to(np.asarray(numbers, dtype=dtype).reshape(shape if isinstance(value, list) else ()), shape).copy()
+    if not isinstance(value, list):
+        return np.full(shape, _bound(value, dtype, path), dtype=dtype)
+    return np.array([_bound(number, dtype, path) for number in value], dtype=dtype).reshape(shape)
 
 
 def _bound(value: object, dtype: np.dtype[Any], path: str) -> float | int:
@@ -199,7 +200,9 @@ def _multi_discrete_from_json(data: Mapping[str, Any], path: str) -> Space:
     start = _integers(data.get("start", 0), f"{path}.start")
     if start.shape not in ((), nvec.shape):
         raise ValueError(f"{path}.start has shape {start.shape}, expected that of nvec, {nvec.shape}.")
-    return spaces.MultiDiscrete(nvec.astype(dtype), dtype=dtype.type, start=np.broadcast_to(start, nvec.shape).astype(dtype))
+    return spaces.MultiDiscrete(
+        nvec.astype(dtype), dtype=dtype.type, start=np.broadcast_to(start, nvec.shape).astype(dtype)
+    )
 
 
 def _multi_binary_from_json(data: Mapping[str, Any], path: str) -> Space:
@@ -232,7 +235,9 @@ def _list(value: object, path: str) -> list[Any]:
 
 def _integer(value: object, at_least: int | None, path: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or (at_least is not None and value < at_least):
-        raise ValueError(f"{path} holds {value!r}, expected a whole number{'' if at_least is None else f' >= {at_least}'}.")
+        raise ValueError(
+            f"{path} holds {value!r}, expected a whole number{'' if at_least is None else f' >= {at_least}'}."
+        )
     return value
 
 
@@ -252,7 +257,9 @@ def _dtype(value: object, kinds: str, path: str) -> np.dtype[Any]:
     except TypeError:
         dtype = None
     if dtype is None or dtype.kind not in kinds or str(dtype) != value:
-        raise ValueError(f"{path} is {value!r}, expected the name of a {'number' if 'f' in kinds else 'whole number'} type.")
+        raise ValueError(
+            f"{path} is {value!r}, expected the name of a {'number' if 'f' in kinds else 'whole number'} type."
+        )
     return dtype
 
 
@@ -361,9 +368,9 @@ def _first_leaf(tree: Tree) -> np.ndarray[Any, Any]:
 def _fill(space: Space, tree: Tree, flat: np.ndarray[Any, Any]) -> int:
     """Write `tree` into the first columns of `flat`, zeros `[N, >= D]`; returns D."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        is_dict = isinstance(space, spaces.Dict)
         column = 0
-        for key, child in space.spaces.items() if is_dict else enumerate(space.spaces):
+        children = list(space.spaces.items()) if isinstance(space, spaces.Dict) else list(enumerate(space.spaces))
+        for key, child in children:
             column += _fill(child, tree[key], flat[:, column:])
         return column
     width = _leaf_dim(space)
@@ -372,7 +379,9 @@ def _fill(space: Space, tree: Tree, flat: np.ndarray[Any, Any]) -> int:
     elif isinstance(space, spaces.MultiDiscrete):
         sizes = space.nvec.ravel().astype(np.int64)
         offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        _one_hot(np.asarray(tree).reshape(-1, sizes.size) - space.start.ravel().astype(np.int64), offsets, flat[:, :width])
+        _one_hot(
+            np.asarray(tree).reshape(-1, sizes.size) - space.start.ravel().astype(np.int64), offsets, flat[:, :width]
+        )
     else:
         flat[:, :width] = np.asarray(tree).reshape(flat.shape[0], width)
     return width

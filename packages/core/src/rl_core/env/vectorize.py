@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,8 @@ class SlotLoopEnv(SyncVectorEnv):
         for slot, (env, action) in enumerate(zip(self.envs, iterate(self.action_space, actions), strict=True)):
             obs, reward, terminated, truncated, info = env.step(action)
             if terminated or truncated:
-                infos = self._add_info(infos, {"final_obs": obs, "final_info": info}, slot)
+                # A copy, since an env that returns its own buffer overwrites it in reset.
+                infos = self._add_info(infos, {"final_obs": copy.deepcopy(obs), "final_info": info}, slot)
                 obs, info = env.reset()
             if info:
                 infos = self._add_info(infos, info, slot)
@@ -91,14 +93,21 @@ class WorkerEnv(AsyncVectorEnv):
 
 
 class _SnapshotSlot(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Sits outermost in a worker and answers `capture_snapshot` and `restore_snapshot`; costs nothing per step."""
+    """Sits outermost in a worker and answers `capture_snapshot` and `restore_snapshot`."""
 
     def __init__(self, env: gymnasium.Env[Any, Any], slot: int) -> None:
         super().__init__(env)
         self._slot = slot
-        vars(self).update(step=env.step, reset=env.reset)  # shadow the wrapper's own, which would only pass on
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step, and copy the last observation of an episode: the worker resets before it sends it."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        if terminated or truncated:
+            obs = copy.deepcopy(obs)
+        return obs, reward, terminated, truncated, info
 
     def capture_snapshot(self) -> tuple[dict[str, Any] | None, str]:
+        """Return the state of the env, or None and the reason."""
         return snapshot.capture(self.env)
 
     def restore_snapshot(self, states: list[Any]) -> str:

@@ -11,7 +11,7 @@ import math
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rl_core.errors import CheckpointError
 
@@ -53,7 +53,7 @@ class FlatAdam:
     def _bind(self) -> None:
         """Make each parameter and its gradient a view of the flat buffers."""
         sizes = [parameter.numel() for parameter in self.parameters]
-        views = zip(self.parameters, self.flat.split(sizes), self.grad.split(sizes), strict=True)
+        views = zip(self.parameters, torch.split(self.flat, sizes), torch.split(self.grad, sizes), strict=True)
         for parameter, value, grad in views:
             parameter.data = value.view(parameter.shape)
             parameter.grad = grad.view(parameter.shape)

@@ -51,7 +51,9 @@ class ModuleSpec:
             try:
                 return kind(observation_space, action_space, **dict(self.model_config))  # type: ignore[arg-type]
             except TypeError as error:
-                raise ConfigError(f"module_class {kind.__name__} cannot be made with {self.model_config}: {error}") from error
+                raise ConfigError(
+                    f"module_class {kind.__name__} cannot be made with {self.model_config}: {error}"
+                ) from error
 
     def to_json(self) -> dict[str, Any]:
         """Describe the module for a file.

@@ -30,14 +30,14 @@ class LossCoefficients(NamedTuple):
 
 
 def clipped_actor_critic_loss(
-    log_prob: Float[Tensor, "N"],
-    entropy: Float[Tensor, "N"],
-    value: Float[Tensor, "N"],
+    log_prob: Float[Tensor, N],
+    entropy: Float[Tensor, N],
+    value: Float[Tensor, N],
     *,
-    behavior_log_prob: Float[Tensor, "N"],
-    behavior_value: Float[Tensor, "N"],
-    advantage: Float[Tensor, "N"],
-    value_target: Float[Tensor, "N"],
+    behavior_log_prob: Float[Tensor, N],
+    behavior_value: Float[Tensor, N],
+    advantage: Float[Tensor, N],
+    value_target: Float[Tensor, N],
     coefficients: LossCoefficients,
 ) -> ActorCriticLoss:
     """PPO's clipped surrogate with value loss and entropy bonus, differentiated in closed form.

@@ -169,7 +169,9 @@ def format_count(value: float) -> str:
 
 def main() -> None:
     """Import Matplotlib, then wait for a curve on standard input and draw it; an empty input ends it."""
-    draw_run(Curve(algorithm="-", env="-", seed=0, train_steps=[0, 1], train_return=[0, 1]), io.BytesIO())  # loads fonts
+    draw_run(
+        Curve(algorithm="-", env="-", seed=0, train_steps=[0, 1], train_return=[0, 1]), io.BytesIO()
+    )  # loads fonts
     job = sys.stdin.read()
     if job:
         values = json.loads(job)

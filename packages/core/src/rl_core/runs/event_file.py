@@ -32,7 +32,9 @@ class EventFile:
             first_step: The step this file begins with; TensorBoard forgets later ones of earlier files. 0 keeps all.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{time.time_ns() % 10**9}"
+        name = (
+            f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{time.time_ns() % 10**9}"
+        )
         self._file = (folder / name).open("wb", buffering=1 << 16)
         self._prefixes: dict[str, bytes] = {}
         self._flushed_at = time.monotonic()

@@ -1,12 +1,12 @@
 """The folder of a run: what lies where in it, and how it is created, opened and kept.
 
-    run.json              what was asked for and how it ended (`RunRecord`)
-    config.json           every setting
-    metrics.jsonl         one row per iteration
-    tensorboard/          the same as TensorBoard events
-    checkpoints/iteration_000120/
-    learning_curve.png    at the end
-    report.html           at the end
+run.json              what was asked for and how it ended (`RunRecord`)
+config.json           every setting
+metrics.jsonl         one row per iteration
+tensorboard/          the same as TensorBoard events
+checkpoints/iteration_000120/
+learning_curve.png    at the end
+report.html           at the end
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ class RunFolder:
             folder.checkpoints_path.mkdir()
             folder.write_record()
         except OSError as error:
-            raise RunError(f"The run folder {path} cannot be written: {_reason(error)}. Give another --run-dir.") from error
+            raise RunError(
+                f"The run folder {path} cannot be written: {_reason(error)}. Give another --run-dir."
+            ) from error
         return folder
 
     @staticmethod

@@ -39,7 +39,9 @@ class MetricsFile:
 
 def encode_row(row: Mapping[str, Any]) -> str:
     """Write one row as a line of strict JSON: NaN and infinities become null."""
-    finite = {name: value if not isinstance(value, float) or math.isfinite(value) else None for name, value in row.items()}
+    finite = {
+        name: value if not isinstance(value, float) or math.isfinite(value) else None for name, value in row.items()
+    }
     return json.dumps(finite, allow_nan=False) + "\n"
 
 

@@ -12,10 +12,10 @@ from rl_core._internal.tree import tree_map, tree_zip
 from rl_core.env.check import find_bad_values
 from rl_core.env.protocol import VectorEnv
 from rl_core.errors import CheckpointError, EnvError
+from rl_core.module.decide import decide, restart_state
 from rl_core.policy import Policy
 from rl_core.records import Decision, Rollout, Step, Tree, Weights
 from rl_core.sampling.columns import allocate, as_tensors, row_of, write
-from rl_core.module.decide import decide, restart_state
 from rl_core.sampling.episodes import Episode, EpisodeCounter, EpisodeStats
 from rl_core.sampling.evaluate import evaluate
 from rl_core.sampling.recorder import EpisodeRecorder

@@ -6,15 +6,13 @@ import numpy as np
 import torch
 
 from rl_core.env.protocol import VectorEnv
+from rl_core.module.decide import decide, restart_state
 from rl_core.policy import Policy
 from rl_core.sampling.columns import allocate, as_tensors, row_of, write
-from rl_core.module.decide import decide, restart_state
 from rl_core.sampling.episodes import EpisodeStats
 
 
-def evaluate(
-    env: VectorEnv, policy: Policy, *, num_episodes: int, seed: int, explore: bool
-) -> EpisodeStats:
+def evaluate(env: VectorEnv, policy: Policy, *, num_episodes: int, seed: int, explore: bool) -> EpisodeStats:
     """Play exactly `num_episodes` episodes, each slot its fixed share of them.
 
     Taking whichever episodes end first would favour short ones; a share per slot does not.

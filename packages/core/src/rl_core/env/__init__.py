@@ -1,0 +1,1 @@
+"""Environments: making them, checking them, and turning what they say into `Step` records."""
