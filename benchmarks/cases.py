@@ -57,7 +57,7 @@ MEASUREMENTS = {
         name="startup",
         value="ready_s",
         better="lower",
-        columns=("import_s", "first_iteration_s", "memory_mib", "modules", "unwanted_after_iteration"),
+        columns=("import_s", "first_iteration_s", "memory_mib", "modules", "needless_after_iteration"),
     ),
 }
 

@@ -95,7 +95,8 @@ class BarePPO:
         ratio = (new_log_prob - log_prob).exp()
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         surrogate = torch.min(advantage * ratio, advantage * ratio.clamp(1 - CLIP, 1 + CLIP))
-        return VALUE_WEIGHT * functional.mse_loss(self.value(obs).squeeze(-1), target) - surrogate.mean()
+        value_loss = functional.mse_loss(self.value(obs).squeeze(-1), target)
+        return VALUE_WEIGHT * value_loss - surrogate.mean()
 
 
 def loop(work: Work) -> Figures:

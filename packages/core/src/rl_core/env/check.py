@@ -46,9 +46,9 @@ def check_env(env: gymnasium.Env[Any, Any], num_steps: int = 30) -> list[str]:
             check.compare(first, check.play(len(first)))
     if check.problems:
         name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-        lines = "".join(f"\n  - {problem}" for problem in check.problems)
+        lines = "".join(f"\n  - {problem}" for problem in check.problems.values())
         raise EnvError(f"The env {name} does not keep to gymnasium's contract:{lines}") from check.cause
-    return list(check.notes)
+    return list(check.notes.values())
 
 
 class _EnvCheck:

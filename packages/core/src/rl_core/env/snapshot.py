@@ -270,7 +270,7 @@ class _Restore:
             if old is _MISSING or is_stateless(old) or (name not in present and hasattr(old, "__get__")):
                 raise CheckpointError(
                     f"The saved env state sets {path}.{name}, which {class_path(current)} does not have as data. It "
-                    "was saved with another version, or the env creates it while it runs: create it in __init__ or reset."
+                    "was saved with another version, or the env creates it while it runs: do that in __init__ or reset."
                 )
             value = self.decode(attribute, old, f"{path}.{name}")
             self.actions.append(functools.partial(object.__setattr__, current, name, value))

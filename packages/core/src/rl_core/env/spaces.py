@@ -61,12 +61,12 @@ def space_to_json(space: Space) -> dict[str, Any]:
     Raises:
         UnsupportedSpaceError: If the space or a part of it is of another kind.
     """
+    check_supported(space, "The space")
     if isinstance(space, spaces.Dict):
         # Pairs, not an object: whoever sorts the keys of the JSON must not reorder the space.
         return {"type": "Dict", "spaces": [[key, space_to_json(child)] for key, child in space.spaces.items()]}
     if isinstance(space, spaces.Tuple):
         return {"type": "Tuple", "spaces": [space_to_json(child) for child in space.spaces]}
-    check_supported(space, "The space")
     if isinstance(space, spaces.Box):
         return _box_to_json(space)
     if isinstance(space, spaces.Discrete):
@@ -99,7 +99,7 @@ def _bounds_to_json(bounds: np.ndarray[Any, Any]) -> Any:
     return [_number_to_json(value) for value in values.tolist()]
 
 
-def _number_to_json(value: float) -> float | int | str:
+def _number_to_json(value: float | int) -> float | int | str:
     return repr(value) if isinstance(value, float) and math.isinf(value) else value
 
 

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from rl_core._internal.tree import tree_leaves
+from rl_core._internal.tree import tree_leaves, tree_map
 from rl_core.config.settings import TrainingSettings
 from rl_core.errors import NonFiniteError
 from rl_core.learning.minibatch import minibatches
@@ -88,6 +88,9 @@ class Learner(Generic[S]):
         """
         settings = self.objective.settings_at(self.settings, self.env_steps)
         lr = value_at(settings.lr, self.env_steps)
+        device = self.optimizer.flat.device
+        if rollout.reward.device != device:
+            rollout = to_device(rollout, device)
         batch, metrics = self.objective.prepare(self.module, rollout, settings)
         self.env_steps += rollout.env_steps
         metrics |= self._run_minibatches(batch, settings, lr)
@@ -154,6 +157,17 @@ class Learner(Generic[S]):
         self.generator.set_state(state["generator"])
         self.version, self.env_steps = state["version"], state["env_steps"]
         self.settings = dataclasses.replace(self.settings, **state["adaptive"])
+
+
+def to_device(rollout: Rollout, device: torch.device) -> Rollout:
+    """Copy all tensors of a rollout to a device; what is not a tensor stays as it is."""
+
+    def move(leaf: Any) -> Any:
+        return leaf.to(device) if isinstance(leaf, Tensor) else leaf
+
+    columns = {field.name: getattr(rollout, field.name) for field in dataclasses.fields(rollout)}
+    columns["extras"] = dict(rollout.extras)
+    return Rollout(**{name: tree_map(move, column) for name, column in columns.items()})
 
 
 def _describe_failure(name: str, loss: float, norm: float, batch: Batch) -> str:

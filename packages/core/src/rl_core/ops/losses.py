@@ -62,12 +62,34 @@ def clipped_actor_critic_loss(
         value_target: `[N]`
         coefficients: Weights of the terms.
 
+    Raises:
+        ValueError: the shapes differ; they would broadcast silently.
+
     Source: Schulman et al. 2017, equations 7 and 9; Huang et al. 2022, core details 9 and 12; Schulman's k3 estimate.
     """
+    _check_shapes(
+        log_prob,
+        entropy=entropy,
+        value=value,
+        behavior_log_prob=behavior_log_prob,
+        behavior_value=behavior_value,
+        advantage=advantage,
+        value_target=value_target,
+    )
     parts = _ClippedLoss.apply(
         log_prob, entropy, value, behavior_log_prob, behavior_value, advantage, value_target, coefficients
     )
     return ActorCriticLoss(*parts)
+
+
+def _check_shapes(log_prob: Tensor, **columns: Tensor) -> None:
+    """Refuse columns of another shape than the first."""
+    for name, column in columns.items():
+        if column.shape != log_prob.shape:
+            raise ValueError(
+                f"PPO loss: {name} has shape {tuple(column.shape)}, expected [N] = {tuple(log_prob.shape)} as log_prob "
+                "has. It would broadcast. A module's forward_value must return [...], without a last axis of 1."
+            )
 
 
 class _ClippedLoss(torch.autograd.Function):
@@ -110,6 +132,8 @@ class _ClippedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         total_grad = grads[0]
+        if total_grad is None:
+            return (None,) * 8
         log_prob_grad, value_grad = ctx.saved_tensors
         entropy_grad = (total_grad * ctx.entropy_grad).expand_as(log_prob_grad)
         return log_prob_grad * total_grad, entropy_grad, value_grad * total_grad, None, None, None, None, None
@@ -123,8 +147,10 @@ def _value_loss(
     if value_clip is None:
         return error.square().mean(), error.mul_(2.0)
     change = value - behavior_value
-    clipped_error = behavior_value + change.clamp(-value_clip, value_clip) - value_target
-    plain_wins = error.square() >= clipped_error.square()
+    clipped_change = change.clamp(-value_clip, value_clip)
+    clipped_error = behavior_value + clipped_change - value_target
+    # Where nothing was clipped both errors are the same but for rounding, which must not decide about the gradient.
+    plain_wins = (change == clipped_change) | (error.square() >= clipped_error.square())
     loss = torch.where(plain_wins, error, clipped_error).square().mean()
-    # Where the clipped term is larger it is constant in `value`: equal terms mean that nothing was clipped.
+    # Where the clipped term is larger it is constant in `value`.
     return loss, torch.where(plain_wins, error, 0.0).mul_(2.0)

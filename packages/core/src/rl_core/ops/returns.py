@@ -60,7 +60,8 @@ def gae(
 
     Source: Schulman et al. 2016, equations 11 to 16.
     """
-    for name, tensor in (("value", value), ("next_value", next_value), ("terminated", terminated)):
+    columns = {"value": value, "next_value": next_value, "terminated": terminated, "truncated": truncated}
+    for name, tensor in columns.items():
         if tensor.shape != reward.shape:
             raise ValueError(
                 f"GAE: {name} has shape {tuple(tensor.shape)}, expected [T, B] = {tuple(reward.shape)} as reward has. "

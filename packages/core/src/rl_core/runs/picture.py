@@ -38,18 +38,28 @@ class PictureProcess:
                 start_new_session=True,  # Ctrl-C is for the run, which then still wants its picture
             )
 
-    def draw(self, curve: Curve, path: Path) -> str | None:
-        """Draw the curve and wait for it.
+    def begin(self, curve: Curve, path: Path) -> None:
+        """Hand over the curve; the helper draws while this process goes on."""
+        if self._process is not None and self._process.stdin is not None:
+            job = json.dumps({"curve": asdict(curve), "path": str(path.absolute())})
+            with contextlib.suppress(BrokenPipeError):  # it failed: `wait` says why
+                self._process.stdin.write(job.encode())
+                self._process.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+            self._process.stdin = None
+
+    def wait(self) -> str | None:
+        """Wait for the picture.
 
         Returns:
-            None, or why there is no picture.
+            None, or why there is none.
         """
         if self._process is None:
             return f"Matplotlib is missing; {INSTALL_HINT}"
-        job = json.dumps({"curve": asdict(curve), "path": str(path.absolute())})
         process, self._process = self._process, None
         try:
-            _, errors = process.communicate(job.encode(), timeout=TIMEOUT_S)
+            _, errors = process.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()

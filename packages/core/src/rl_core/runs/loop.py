@@ -1,0 +1,229 @@
+"""One session of a run: train until a limit, write metrics and checkpoints, leave picture and report behind."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rl_core.algorithm.algorithm import Algorithm
+from rl_core.errors import RLError, RunError
+from rl_core.runs.event_file import EventFile
+from rl_core.runs.folder import RunFolder
+from rl_core.runs.interrupt import Interrupt
+from rl_core.runs.limits import Limits, Outcome, Status, StoppedBy
+from rl_core.runs.metrics_file import MetricsFile
+from rl_core.runs.picture import PictureProcess
+from rl_core.runs.report import curve_of, write_report
+
+CHECKPOINT_INTERVAL_S = 10.0
+EVALUATION_INTERVAL_STEPS = 5_000
+RETURN = "evaluation/episode_return_mean"
+
+
+class Display(Protocol):
+    """What shows the progress of a run."""
+
+    def update(self, row: Mapping[str, Any], seconds: float) -> None:
+        """Take the result of an iteration and the seconds of the run so far."""
+
+    def note(self, text: str) -> None:
+        """Show a line that stays."""
+
+    def close(self) -> None:
+        """End the display."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What `run_session` works with."""
+
+    algorithm: Algorithm
+    folder: RunFolder
+    limits: Limits
+    display: Display
+    interrupt: Interrupt
+    started_at: float
+    """`time.monotonic()` at the start of this session."""
+
+    def seconds(self) -> float:
+        """Wall time of the run over all its sessions."""
+        return self.folder.record.seconds + time.monotonic() - self.started_at
+
+
+def default_evaluation_interval(train_batch_size: int) -> int:
+    """Return the iterations between evaluations where the user set none: about every 5,000 env steps."""
+    return max(1, round(EVALUATION_INTERVAL_STEPS / train_batch_size))
+
+
+def run_session(session: Session) -> Outcome:
+    """Train to the end of the session.
+
+    Raises:
+        RLError: training failed; the folder is marked as failed, what was saved stays, and the error carries notes
+            that say where.
+    """
+    folder = session.folder
+    picture = PictureProcess()
+    try:
+        outcome = _train(session)
+        _finish(session, outcome, picture)
+        folder.end_session(outcome.status, seconds=outcome.seconds)
+    except BaseException as error:
+        _mark_failed(session, error)
+        raise
+    finally:
+        session.display.close()
+        picture.close()
+        with contextlib.suppress(Exception):  # an env that crashed may not close either; the first error counts
+            session.algorithm.stop()
+    return outcome
+
+
+def _train(session: Session) -> Outcome:
+    """Iterate until the stop reward, a limit or a signal; every row is written once."""
+    algorithm = session.algorithm
+    saver = _Saver(session)
+    row: dict[str, Any] = {}
+    first_step = algorithm.env_steps + 1 if algorithm.env_steps else 0
+    with (
+        contextlib.closing(MetricsFile(session.folder.metrics_path)) as metrics,
+        contextlib.closing(EventFile(session.folder.tensorboard_path, first_step=first_step)) as events,
+    ):
+        stopped_by = _stop_signal(session) or _limit(session)  # a resumed run may have nothing left to do
+        while stopped_by is None:
+            row = dict(algorithm.train())
+            stopped_by = _stopped_after(session, row)
+            if stopped_by in ("timesteps", "iterations", "time") and not is_evaluated(row):
+                row |= algorithm.evaluate()
+            with _writing(session.folder):
+                metrics.write(row)
+                events.write(row["env_steps"], row if is_evaluated(row) else _without_evaluation(row))
+            session.display.update(row, session.seconds())
+            if stopped_by is None:
+                saver.save_if_due()
+    return _outcome(session, row, stopped_by)
+
+
+def is_evaluated(row: Mapping[str, Any]) -> bool:
+    """Whether a row's evaluation is of its own iteration, not repeated from an earlier one."""
+    return row.get("evaluation/training_iteration") == row.get("training_iteration")
+
+
+def _without_evaluation(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if not name.startswith("evaluation/")}
+
+
+def _stopped_after(session: Session, row: Mapping[str, Any]) -> StoppedBy | None:
+    """Say what ends the run after this row, the stop reward first."""
+    if is_evaluated(row) and session.limits.reached(row[RETURN]):
+        return "reward"
+    return _stop_signal(session) or _limit(session)
+
+
+def _stop_signal(session: Session) -> StoppedBy | None:
+    return "signal" if session.interrupt.signal_number is not None else None
+
+
+def _limit(session: Session) -> StoppedBy | None:
+    algorithm = session.algorithm
+    return session.limits.exceeded(
+        env_steps=algorithm.env_steps, iteration=algorithm.iteration, seconds=session.seconds()
+    )
+
+
+def _outcome(session: Session, row: Mapping[str, Any], stopped_by: StoppedBy) -> Outcome:
+    """Judge the newest evaluation; one made because a limit came may still have reached the stop reward."""
+    if not row and stopped_by != "signal":
+        row = session.algorithm.evaluate()
+    return_mean = float(row.get(RETURN, math.nan))
+    num_episodes = row.get("evaluation/num_episodes", 0)
+    status: Status = "finished"
+    if stopped_by == "signal":
+        status = "interrupted"
+    elif session.limits.reached(return_mean):
+        status, stopped_by = "reached", "reward"
+    elif session.limits.reward is not None:
+        status = "limit"
+    return Outcome(
+        status=status,
+        stopped_by=stopped_by,
+        return_mean=return_mean,
+        num_episodes=0 if math.isnan(num_episodes) else int(num_episodes),
+        env_steps=session.algorithm.env_steps,
+        iteration=session.algorithm.iteration,
+        seconds=session.seconds(),
+    )
+
+
+class _Saver:
+    """Saves checkpoints every `checkpoint_frequency` iterations.
+
+    Where the user did not set the frequency, checkpoints are also at least ten seconds apart: writing one safely
+    takes as long as a short iteration.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        settings = session.algorithm.config.checkpointing.settings
+        self._frequency = settings.checkpoint_frequency
+        exact = "checkpointing.checkpoint_frequency" in session.algorithm.config.diff()
+        self._interval_s = 0.0 if exact else CHECKPOINT_INTERVAL_S
+        self._saved_at = time.monotonic()
+
+    def save_if_due(self) -> None:
+        """Save if it is time."""
+        if not self._frequency or self._session.algorithm.iteration % self._frequency:
+            return
+        if time.monotonic() - self._saved_at >= self._interval_s:
+            save(self._session)
+            self._saved_at = time.monotonic()
+
+
+def save(session: Session) -> None:
+    """Save a checkpoint of this iteration, unless it has one, and delete the oldest."""
+    path = session.folder.checkpoint_path(session.algorithm.iteration)
+    if not path.exists():
+        session.algorithm.save(path)
+        session.folder.prune(session.algorithm.config.checkpointing.settings.num_to_keep)
+
+
+def _finish(session: Session, outcome: Outcome, picture: PictureProcess) -> None:
+    """Save the last checkpoint while the helper process draws, then write the report."""
+    folder = session.folder
+    curve = curve_of(folder)
+    picture.begin(curve, folder.picture_path)
+    save(session)
+    record = folder.record
+    record.status, record.seconds, record.outcome = outcome.status, outcome.seconds, outcome.to_json()
+    with _writing(folder):
+        write_report(folder, session.algorithm.config)
+    problem = picture.wait()
+    if problem:
+        session.display.note(f"{folder.picture_path.name} was not drawn: {problem}. report.html has the curve.")
+
+
+def _mark_failed(session: Session, error: BaseException) -> None:
+    """Note the failure in the folder, and on the error what can be done now."""
+    folder = session.folder
+    status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    with contextlib.suppress(OSError):  # the disk may be what failed
+        folder.end_session(status, seconds=session.seconds(), error=f"{type(error).__name__}: {error}")
+    checkpoints = folder.checkpoints()
+    if isinstance(error, RLError | KeyboardInterrupt) and checkpoints:
+        error.add_note(f"Saved until {checkpoints[0]}. Continue from there with: rl resume {folder.path}")
+    elif isinstance(error, RLError | KeyboardInterrupt):
+        error.add_note(f"There is no checkpoint yet; metrics are in {folder.path}.")
+
+
+@contextlib.contextmanager
+def _writing(folder: RunFolder) -> Iterator[None]:
+    """Turn a failed write into an error that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        message = f"Writing to {folder.path} failed: {error.strerror or error}. What was saved before stays."
+        raise RunError(message) from error

@@ -1,0 +1,390 @@
+"""A restored env goes on bit for bit: every number it returns is compared with the run that was not interrupted."""
+
+import collections
+import copy
+import enum
+import json
+import random
+import threading
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from rl_core.env import snapshot
+from rl_core.env.gym_vector import GymVectorEnv
+from rl_core.env.make import make_vector_env
+from rl_core.errors import CheckpointError
+from rl_core.testing.envs import CountdownEnv, ImageEnv, ObservationIsTimeEnv
+
+IDS = ["CartPole-v1", "Pendulum-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Acrobot-v1", "FrozenLake-v1"]
+IDS += ["Blackjack-v1"]
+SHORT = {"max_episode_steps": 13}
+
+
+def through_files(state):
+    """What safetensors and strict JSON make of it: arrays apart, the rest as text."""
+    arrays = []
+
+    def strip(node):
+        if isinstance(node, np.ndarray):
+            assert node.dtype.kind in "biuf"
+            arrays.append(np.ascontiguousarray(node).copy())
+            return {"array": len(arrays) - 1}
+        if isinstance(node, dict):
+            assert all(isinstance(key, str) for key in node)
+            return {key: strip(part) for key, part in node.items()}
+        return [strip(part) for part in node] if isinstance(node, list) else node
+
+    def fill(node):
+        if isinstance(node, dict):
+            return arrays[node["array"]] if set(node) == {"array"} else {key: fill(part) for key, part in node.items()}
+        return [fill(part) for part in node] if isinstance(node, list) else node
+
+    return fill(json.loads(json.dumps(strip(state), allow_nan=False)))
+
+
+def play(env, actions):
+    trace = []
+    for action in actions:
+        step = env.step(action)
+        arrays = (step.obs, step.reward, step.terminated, step.truncated, step.first, step.artificial, step.final_slots)
+        trace.append([np.copy(array) for array in arrays] + [np.copy(step.final_obs) if len(step.final_slots) else None])
+    return trace
+
+
+def assert_same_trace(a, b):
+    for step, (x, y) in enumerate(zip(a, b, strict=True)):
+        for left, right in zip(x, y, strict=True):
+            assert np.array_equal(left, right), f"step {step}: {left} is not {right}"
+
+
+def draw_actions(env, num_steps):
+    space = copy.deepcopy(env.action_space)
+    space.seed(3)
+    return [np.stack([space.sample() for _ in range(env.num_envs)]) for _ in range(num_steps)]
+
+
+def check_continuation(make, until=(7, 26)):
+    """Save in the middle of episodes, go on, and go on once more from what was saved in a fresh env."""
+    original = make()
+    original.reset(seed=5)
+    actions = draw_actions(original, 60)
+    start = 0
+    for stop in until:
+        play(original, actions[start:stop])
+        state, reason = original.try_get_state()
+        assert state is not None, reason
+        start = stop
+    expected = play(original, actions[start:])
+    resumed = make()
+    resumed.set_state(through_files(state))
+    assert_same_trace(play(resumed, actions[start:]), expected)
+    resumed.set_state(through_files(state))  # and on an env that is in the middle of something
+    assert_same_trace(play(resumed, actions[start:]), expected)
+    original.close()
+    resumed.close()
+    return expected
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_sync_envs_continue_bit_for_bit(env_id):
+    config = SHORT
+    check_continuation(lambda: make_vector_env(env_id, num_envs=3, env_config=config))
+
+
+@pytest.mark.parametrize(("env_id", "mode"), [("CartPole-v1", "async"), ("FrozenLake-v1", "async_shared_memory")])
+def test_worker_envs_continue_bit_for_bit(env_id, mode):
+    check_continuation(lambda: make_vector_env(env_id, num_envs=2, vectorize_mode=mode, env_config=SHORT))
+
+
+def test_vector_entry_point_continues_bit_for_bit_from_every_step():
+    def make():
+        return make_vector_env("CartPole-v1", num_envs=3, vectorize_mode="vector_entry_point", env_config=SHORT)
+
+    for stop in range(11, 16):  # around the time limit at 13: with and without a pending artificial step
+        check_continuation(make, until=(stop,))
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED])
+def test_gymnasium_sync_env_continues_with_its_own_flags(mode):
+    def make():
+        fns = [lambda: gymnasium.make("Acrobot-v1", **SHORT)] * 2 + [ObservationTimeLike]
+        fns = fns[:2]
+        return GymVectorEnv(SyncVectorEnv(fns, autoreset_mode=mode))
+
+    for stop in (12, 13, 14):
+        trace = check_continuation(make, until=(stop,))
+        assert any(row[5].any() for row in trace) == (mode is AutoresetMode.NEXT_STEP)
+
+
+class ObservationTimeLike(ObservationIsTimeEnv):
+    pass
+
+
+def test_vector_wrappers_are_captured():
+    def make():
+        env = gymnasium.make_vec("CartPole-v1", num_envs=2, vectorization_mode="vector_entry_point")
+        return GymVectorEnv(gymnasium.wrappers.vector.NormalizeObservation(env))
+
+    check_continuation(make)
+
+
+def test_random_generators_of_the_env_and_of_its_spaces_continue():
+    class Sampling(ImageEnv):
+        def step(self, action):
+            obs, _, *rest = super().step(action)
+            return obs, float(self.action_space.sample()), *rest
+
+    def make():
+        env = make_vector_env(Sampling, num_envs=2)
+        for slot in env.env.envs:
+            slot.action_space.seed(0)
+        return env
+
+    check_continuation(make)
+
+
+# Which values ---------------------------------------------------------------------------------------------------------
+
+
+class Color(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+class Body:
+    __slots__ = ("friend", "place")
+
+    def __init__(self, place):
+        self.place, self.friend = place, None
+
+
+class Zoo(CountdownEnv):
+    """Holds one of everything that can be captured."""
+
+    def __init__(self):
+        super().__init__()
+        self.everything = None
+        self.bodies = [Body(1), Body(2)]
+        self.bodies[0].friend, self.bodies[1].friend = self.bodies[1], self.bodies[0]
+        self.color = Color.RED
+        self.function = len
+        self.a = self.b = None
+        self.rngs = None
+        self.lock_free = None
+
+    def fill(self):
+        self.everything = {
+            "numbers": [1, 2.5, float("inf"), float("-inf"), True, None, 2**100, "text", b"\x00\xff", range(3)],
+            ("tuple", 3): (np.float32(0.1), np.int8(3), np.float64("inf"), np.bool_(True), np.str_("x")),
+            7: {"set": {1, 2}, "frozen": frozenset({"a"}), "deque": collections.deque([1, 2], maxlen=3)},
+            "ordered": collections.OrderedDict([("z", 1), ("a", 2)]),
+            "arrays": [
+                np.arange(6.0).reshape(2, 3),
+                np.asfortranarray(np.arange(6).reshape(2, 3)),
+                np.array(["ab", "c"]),
+                np.array([1 + 2j]),
+                np.zeros((0, 3), np.float16),
+                np.array(5.0),
+                np.array([b"x"], "S1"),
+                np.array(["2020-01-01"], "datetime64[D]"),
+                np.arange(3, dtype=">i4"),
+            ],
+        }
+        self.bodies[0].place = np.arange(3)
+        self.color = Color.BLUE
+        self.a = self.b = np.zeros(2)
+        rngs = [np.random.Generator(kind(3)) for kind in (np.random.PCG64, np.random.MT19937, np.random.Philox)]
+        rngs += [np.random.Generator(np.random.SFC64(3)), np.random.RandomState(3), random.Random(3)]
+        self.rngs = (*rngs, rngs[0])
+        for rng in self.rngs:
+            rng.random()
+
+
+def same(a, b):
+    if isinstance(a, np.ndarray | np.generic):
+        return type(a) is type(b) and a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b)
+    if isinstance(a, dict):
+        return type(a) is type(b) and list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
+
+
+def test_all_kinds_of_values_come_back_with_their_type_and_identity():
+    env, fresh = Zoo(), Zoo()
+    env.reset(seed=1)
+    env.fill()
+    fresh.reset(seed=0)
+    state, reason = snapshot.capture(env)
+    assert state is not None, reason
+    snapshot.restore(fresh, through_files(state))
+    assert same(env.everything, fresh.everything)
+    assert fresh.everything["arrays"][1].flags.f_contiguous
+    assert fresh.everything[7]["deque"].maxlen == 3
+    assert fresh.color is Color.BLUE
+    assert fresh.a is fresh.b
+    assert fresh.bodies[0].friend is fresh.bodies[1]
+    assert fresh.bodies[1].friend is fresh.bodies[0]
+    assert fresh.bodies[0].place.tolist() == [0, 1, 2]
+    assert fresh.function is len
+    assert fresh.rngs[0] is fresh.rngs[-1]
+    assert [rng.random() for rng in env.rngs] == [rng.random() for rng in fresh.rngs]
+    assert env.np_random.random() == fresh.np_random.random()
+
+
+def test_what_was_captured_does_not_change_with_the_env():
+    env = Zoo()
+    env.fill()
+    state, _ = snapshot.capture(env)
+    before = repr(state)
+    env.a += 1
+    env.everything["arrays"][0][:] = 9
+    assert repr(state) == before
+
+
+class OwnState(gymnasium.Wrapper):
+    """Stands for a C++ simulator that can tell its state."""
+
+    def __init__(self, env):
+        super().__init__(env)
+
+
+class Simulator(CountdownEnv):
+    def __init__(self, can=True):
+        super().__init__()
+        self.handle, self.can = threading.Lock(), can
+
+    def get_state(self):
+        return {"left": self.left, "array": np.arange(2)} if self.can else None
+
+    def set_state(self, state):
+        assert state["array"].tolist() == [0, 1]
+        self.left = state["left"]
+
+
+def test_an_env_may_offer_its_own_state():
+    env, fresh = OwnState(Simulator()), OwnState(Simulator())
+    env.reset(seed=4)
+    env.step(0)
+    state, reason = snapshot.capture(env)
+    assert state is not None, reason
+    fresh.reset(seed=0)
+    snapshot.restore(fresh, through_files(state))
+    assert fresh.unwrapped.left == 4
+    assert env.unwrapped.np_random.random() == fresh.unwrapped.np_random.random()
+
+
+def generator_object():
+    yield 1
+
+
+class HiddenDict(dict):
+    pass
+
+
+OVERLAPPING = np.zeros(4)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (threading.Lock(), "keeps state outside its attributes"),
+        (generator_object(), "keeps state outside its attributes"),
+        (iter([1]), "own pickling"),
+        (np.array([object()]), "array of type object"),
+        (np.longdouble(1), "numpy scalar of type"),
+        (HiddenDict(), "keeps state outside|own pickling|Zoo.lock_free"),
+        ((OVERLAPPING[:3], OVERLAPPING[1:]), r"Zoo.lock_free\[1\] and Zoo.lock_free\[0\] are views of the same memory"),
+        ({"deep": [threading.Lock()]}, r"Zoo.lock_free\['deep'\]\[0\]"),
+    ],
+)
+def test_what_cannot_be_captured_is_named(value, reason):
+    env = Zoo()
+    env.lock_free = value
+    state, text = snapshot.capture(env)
+    if isinstance(value, HiddenDict) and state is not None:
+        pytest.fail("a dict subclass lost its items")
+    assert state is None
+    import re
+
+    assert re.search(reason, text), text
+
+
+def test_refusals_of_own_state_and_foreign_workers():
+    state, reason = snapshot.capture(OwnState(Simulator(can=False)))
+    assert state is None
+    assert "get_state() returned None" in reason
+    env = GymVectorEnv(gymnasium.vector.AsyncVectorEnv([CountdownEnv], autoreset_mode=AutoresetMode.SAME_STEP))
+    try:
+        env.reset(seed=0)
+        assert env.get_state() is None
+        assert "make_vector_env" in env.try_get_state()[1]
+        env.step(np.zeros(1, np.int64))  # asking does it no harm
+    finally:
+        env.close()
+
+
+# States that do not fit -----------------------------------------------------------------------------------------------
+
+
+def captured(env):
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    return snapshot.capture(env)[0]
+
+
+def edited(change):
+    state = captured(CountdownEnv())
+    change(state["root"])
+    return state
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (None, "malformed"),
+        ({"version": 2, "root": {}}, "malformed"),
+        ({"version": 1, "root": {"kind": "magic", "id": 0}}, "malformed"),
+        (captured(ImageEnv()), "has rl_core.testing.envs:ImageEnv at CountdownEnv, where the env has .*CountdownEnv"),
+        (edited(lambda root: root["attributes"].update(backdoor=1)), "sets CountdownEnv.backdoor"),
+        (edited(lambda root: root["attributes"].update(step=1)), "sets CountdownEnv.step"),
+        (edited(lambda root: root["attributes"].update(__class__=1)), "sets CountdownEnv.__class__"),
+        (edited(lambda root: root["attributes"].update(np_random=1)), "sets CountdownEnv.np_random"),
+        (edited(lambda root: root["attributes"].update(left={"kind": "array", "value": 3, "id": 9})), "malformed near"),
+        (edited(lambda root: root["attributes"].update(left={"kind": "same", "id": 99})), "malformed near"),
+        (edited(lambda root: root["attributes"].update(left={"kind": "same", "id": 99})), "malformed near"),
+        (
+            edited(lambda root: root["attributes"]["_np_random"]["state"]["items"][0].__setitem__(1, "seed")),
+            "'seed' is not a random generator that is saved",
+        ),
+        (
+            edited(lambda root: root["attributes"].update(left={"kind": "object", "class": "os:system", "id": 5})),
+            "has os:system at CountdownEnv.left, where the env has builtins:int",
+        ),
+    ],
+)
+def test_states_that_do_not_fit_are_refused_and_change_nothing(state, message):
+    env = CountdownEnv()
+    env.reset(seed=0)
+    with pytest.raises(CheckpointError, match=message):
+        snapshot.restore(env, state)
+    assert env.left == 5
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_vector_states_that_do_not_fit_are_refused_and_the_env_lives_on(mode):
+    env = make_vector_env(CountdownEnv, num_envs=2, vectorize_mode=mode)
+    other = make_vector_env(ImageEnv, num_envs=2, vectorize_mode=mode)
+    try:
+        other.reset(seed=0)
+        for state in (other.get_state(), {}, {"pending": np.zeros(3, bool)}, {"pending": np.zeros(2, bool), "env": {}}):
+            with pytest.raises(CheckpointError):
+                env.set_state(state)
+        env.reset(seed=0)
+        assert env.step(np.zeros(2, np.int64)).reward.tolist() == [1, 1]
+    finally:
+        env.close()
+        other.close()

@@ -1,0 +1,153 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rl_core.ops.losses import LossCoefficients, clipped_actor_critic_loss
+
+NAMES = ("log_prob", "entropy", "value", "behavior_log_prob", "behavior_value", "advantage", "value_target")
+LEARNED = NAMES[:3]
+
+
+def plain_loss(log_prob, entropy, value, behavior_log_prob, behavior_value, advantage, value_target, coefficients):
+    """The same terms as everybody writes them, left to autograd."""
+    clip, value_clip, value_coeff, entropy_coeff = coefficients
+    ratio = torch.exp(log_prob - behavior_log_prob)
+    policy = -torch.min(ratio * advantage, torch.clamp(ratio, 1 - clip, 1 + clip) * advantage).mean()
+    squared = (value - value_target) ** 2
+    if value_clip is not None:
+        near = behavior_value + torch.clamp(value - behavior_value, -value_clip, value_clip)
+        squared = torch.max(squared, (near - value_target) ** 2)
+    total = policy + value_coeff * squared.mean() - entropy_coeff * entropy.mean()
+    kl = (ratio - 1 - (log_prob - behavior_log_prob)).mean()
+    clip_fraction = ((ratio - 1).abs() > clip).double().mean()
+    return total, policy, squared.mean(), entropy.mean(), kl, clip_fraction
+
+
+def columns(seed, size, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {name: torch.randn(size, generator=generator, dtype=dtype) for name in NAMES}
+    tensors["behavior_log_prob"] = tensors["log_prob"] + 0.3 * tensors["behavior_log_prob"]
+    for name in LEARNED:
+        tensors[name].requires_grad_()
+    return tensors
+
+
+def ours(tensors, coefficients):
+    learned = [tensors[name] for name in LEARNED]
+    return clipped_actor_critic_loss(
+        *learned, **{name: tensors[name] for name in NAMES[3:]}, coefficients=coefficients
+    )
+
+
+coefficient_sets = st.builds(
+    LossCoefficients,
+    clip=st.floats(0.01, 0.9),
+    value_clip=st.none() | st.floats(0.01, 3.0),
+    value=st.floats(0, 2),
+    entropy=st.floats(0, 0.5),
+)
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 2**31), size=st.integers(1, 50), coefficients=coefficient_sets, scale=st.floats(-3, 3))
+def test_values_and_gradients_equal_those_of_plain_autograd(seed, size, coefficients, scale):
+    tensors = columns(seed, size)
+    result = ours(tensors, coefficients)
+    expected = plain_loss(*tensors.values(), coefficients)
+    for given_, wanted in zip(result, expected, strict=True):
+        torch.testing.assert_close(given_, wanted)
+    learned = [tensors[name] for name in LEARNED]
+    gradients = torch.autograd.grad(scale * result.total, learned)
+    wanted_gradients = torch.autograd.grad(scale * expected[0], learned, allow_unused=True)
+    for name, gradient, wanted in zip(LEARNED, gradients, wanted_gradients, strict=True):
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient) if wanted is None else wanted, msg=name)
+
+
+def test_loss_of_two_samples_is_what_one_computes_by_hand():
+    zeros = torch.zeros(2, dtype=torch.float64)
+    log_ratio = torch.tensor([2.0, 0.5], dtype=torch.float64).log()
+    tensors = {
+        "log_prob": log_ratio.clone().requires_grad_(),
+        "entropy": torch.tensor([1.0, 3.0], dtype=torch.float64, requires_grad=True),
+        "value": torch.tensor([1.0, -1.0], dtype=torch.float64, requires_grad=True),
+        "behavior_log_prob": zeros,
+        "behavior_value": zeros,
+        "advantage": torch.tensor([1.0, 1.0], dtype=torch.float64),
+        "value_target": torch.tensor([3.0, 0.0], dtype=torch.float64),
+    }
+    result = ours(tensors, LossCoefficients(clip=0.2, value_clip=None, value=0.5, entropy=0.1))
+    assert result.policy.item() == pytest.approx(-(1.2 + 0.5) / 2)
+    assert result.value.item() == pytest.approx((4 + 1) / 2)
+    assert result.entropy.item() == 2.0
+    assert result.total.item() == pytest.approx(-0.85 + 0.5 * 2.5 - 0.1 * 2)
+    assert result.clip_fraction.item() == 1.0
+    result.total.backward()
+    assert tensors["log_prob"].grad.tolist() == pytest.approx([0.0, -0.5 / 2]), "the first sample is clipped"
+    assert tensors["value"].grad.tolist() == pytest.approx([0.5 * 2 * -2 / 2, 0.5 * 2 * -1 / 2])
+    assert tensors["entropy"].grad.tolist() == pytest.approx([-0.05, -0.05])
+
+
+@pytest.mark.parametrize("value_clip", [None, 0.5])
+def test_gradient_is_that_of_finite_differences_where_the_loss_is_smooth(value_clip):
+    tensors = columns(3, 12)
+    ratio = (tensors["log_prob"] - tensors["behavior_log_prob"]).exp()
+    coefficients = LossCoefficients(clip=0.2, value_clip=value_clip, value=0.7, entropy=0.05)
+    assert ((ratio - 1.2).abs().min() > 1e-3) and ((ratio - 0.8).abs().min() > 1e-3), "no sample sits on a kink"
+
+    def total(*learned):
+        return ours({**tensors, **dict(zip(LEARNED, learned, strict=True))}, coefficients).total
+
+    assert torch.autograd.gradcheck(total, [tensors[name] for name in LEARNED])
+
+
+def test_on_the_first_pass_the_gradient_is_that_of_the_policy_gradient():
+    tensors = columns(0, 8)
+    tensors["behavior_log_prob"] = tensors["log_prob"].detach().clone()
+    result = ours(tensors, LossCoefficients(clip=0.2, value_clip=None, value=0.0, entropy=0.0))
+    result.total.backward()
+    torch.testing.assert_close(tensors["log_prob"].grad, -tensors["advantage"] / 8)
+    assert result.kl.item() == 0.0
+    assert result.clip_fraction.item() == 0.0
+
+
+def test_only_the_total_carries_a_gradient():
+    result = ours(columns(0, 5), LossCoefficients(clip=0.2, value_clip=None, value=0.5, entropy=0.0))
+    assert result.total.requires_grad
+    assert not any(part.requires_grad for part in result[1:])
+
+
+def test_a_term_added_to_the_total_keeps_its_own_gradient():
+    tensors = columns(1, 6)
+    coefficients = LossCoefficients(clip=0.2, value_clip=1.0, value=0.5, entropy=0.01)
+    alone = torch.autograd.grad(ours(tensors, coefficients).total, tensors["log_prob"])[0]
+    both = torch.autograd.grad(ours(tensors, coefficients).total + tensors["log_prob"].sum(), tensors["log_prob"])[0]
+    torch.testing.assert_close(both, alone + 1)
+
+
+def test_backward_twice_through_a_kept_graph_gives_the_same():
+    tensors = columns(2, 6)
+    result = ours(tensors, LossCoefficients(clip=0.2, value_clip=None, value=0.5, entropy=0.01))
+    first = torch.autograd.grad(result.total, tensors["value"], retain_graph=True)[0]
+    assert torch.equal(first, torch.autograd.grad(result.total, tensors["value"])[0])
+
+
+def test_arguments_are_left_alone():
+    tensors = columns(4, 6)
+    before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    ours(tensors, LossCoefficients(clip=0.2, value_clip=0.1, value=0.5, entropy=0.01)).total.backward()
+    assert all(torch.equal(before[name], tensor) for name, tensor in tensors.items())
+
+
+def test_numbers_that_are_not_finite_show_in_the_total():
+    tensors = columns(5, 6)
+    tensors["advantage"][2] = torch.nan
+    assert not ours(tensors, LossCoefficients(clip=0.2, value_clip=None, value=0.5, entropy=0.0)).total.isfinite()
+
+
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_shapes_that_would_broadcast_are_refused(name):
+    tensors = columns(0, 4)
+    tensors[name] = tensors[name].detach().unsqueeze(-1)
+    with pytest.raises(ValueError, match=rf"{name} has shape \(4, 1\), expected \[N\] = \(4,\)"):
+        ours(tensors, LossCoefficients(clip=0.2, value_clip=None, value=0.5, entropy=0.0))
