@@ -151,3 +151,22 @@ def test_shapes_that_would_broadcast_are_refused(name):
     tensors[name] = tensors[name].detach().unsqueeze(-1)
     with pytest.raises(ValueError, match=rf"{name} has shape \(4, 1\), expected \[N\] = \(4,\)"):
         ours(tensors, LossCoefficients(clip=0.2, value_clip=None, value=0.5, entropy=0.0))
+
+
+def test_value_clipping_keeps_the_gradient_of_values_that_moved_less_than_its_bound():
+    generator = torch.Generator().manual_seed(0)
+    value, before, target = torch.randn(3, 1000, generator=generator)  # single precision: (value - before) + before
+    value = (before + 0.1 * value).requires_grad_()  # is often not quite value
+    zeros = torch.zeros(1000)
+    loss = clipped_actor_critic_loss(
+        zeros.clone().requires_grad_(),
+        zeros,
+        value,
+        behavior_log_prob=zeros,
+        behavior_value=before,
+        advantage=zeros,
+        value_target=target,
+        coefficients=LossCoefficients(clip=0.2, value_clip=10.0, value=1.0, entropy=0.0),
+    )
+    loss.total.backward()
+    torch.testing.assert_close(value.grad, 2 * (value.detach() - target) / 1000)

@@ -15,7 +15,7 @@ import torch
 
 from rl_core.algorithm.components import Context, Runner
 from rl_core.algorithm.config import AlgorithmConfig
-from rl_core.callbacks import CallbackList
+from rl_core.algorithm.callbacks import CallbackList
 from rl_core.checkpoint import Checkpoint, save_checkpoint
 from rl_core.env.spaces import same_space, space_from_json
 from rl_core.errors import CheckpointError

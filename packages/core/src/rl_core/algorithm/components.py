@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from rl_core.callbacks import CallbackList
+from rl_core.algorithm.callbacks import CallbackList
 from rl_core.config.codec import Storable
 from rl_core.connect.required import ActionToEnv
 from rl_core.env.check import check_env

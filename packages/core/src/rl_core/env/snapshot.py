@@ -20,7 +20,7 @@ import math
 import random
 import sys
 import types
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -38,6 +38,7 @@ Node = Any
 
 _MOST_VALUES = 500_000
 _MISSING = object()
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: the type was made by a class statement, or poses as if
 
 # Part of how an env was made, not of where it is.
 _NOT_STATE = {"spec", "_cached_spec", "metadata", "_metadata", "env_fns", "_saved_kwargs", "_ezpickle_args"} | {
@@ -59,7 +60,7 @@ _STATELESS = (
 )
 _BIT_GENERATORS = {"PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"}
 _CONTAINERS: dict[type, str] = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset", deque: "deque"}
-_MAPPINGS: dict[type, str] = {dict: "dict", OrderedDict: "ordered_dict"}
+_MAPPINGS: dict[type, str] = {dict: "dict", OrderedDict: "ordered_dict", Counter: "counter", defaultdict: "defaultdict"}
 _HARMLESS_EXTENSIONS = {"numpy", "scipy", "pygame", "cv2", "PIL", "torch", "numba", *sys.stdlib_module_names}
 
 
@@ -234,10 +235,12 @@ class _Restore:
             return current
         value: Any
         if kind in ("list", "set", "deque"):
-            value = self._by_id[node_id] = _empty(kind, node)
+            value = self._by_id[node_id] = _empty(kind, node, current)
             (value.update if kind == "set" else value.extend)(self._decode_items(node, current, path))
-        elif kind in ("dict", "ordered_dict"):
-            value = self._by_id[node_id] = {} if kind == "dict" else OrderedDict()
+        elif kind in _MAPPINGS.values():
+            if kind == "defaultdict":  # its factory is a function, and comes from the env
+                self._existing(current, path, lambda v: type(v) is defaultdict, "a defaultdict")
+            value = self._by_id[node_id] = _empty(kind, node, current)
             for key_node, item in node["items"]:
                 key = self.decode(key_node, _MISSING, f"{path}[key]")
                 old = current.get(key, _MISSING) if isinstance(current, dict) else _MISSING
@@ -312,10 +315,12 @@ def _encode_value(value: Any, path: str) -> dict[str, Any]:
     return {"kind": "float", "value": repr(value)}
 
 
-def _empty(kind: str, node: dict[str, Any]) -> Any:
+def _empty(kind: str, node: dict[str, Any], current: Any) -> Any:
     if kind == "deque":
         return deque(maxlen=node["maxlen"])
-    return [] if kind == "list" else set()
+    if kind == "defaultdict":
+        return defaultdict(current.default_factory)
+    return {"list": list, "set": set, "dict": dict, "ordered_dict": OrderedDict, "counter": Counter}[kind]()
 
 
 _VALUE_DECODERS: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -330,7 +335,7 @@ def _encode_array(array: np.ndarray[Any, Any], path: str) -> dict[str, Any]:
     node: dict[str, Any] = {"kind": "array", "fortran": array.flags.f_contiguous and not array.flags.c_contiguous}
     if array.dtype.kind in "biuf" and array.dtype.isnative and array.dtype.itemsize <= 8:
         return node | {"value": np.array(array, order="C")}
-    if array.dtype.kind not in "SUMmc":
+    if array.dtype.kind not in "biufcSUMm":
         raise _CannotCaptureError(f"{path} is an array of type {array.dtype}")
     data = np.frombuffer(np.ascontiguousarray(array).tobytes(), dtype=np.uint8).copy()
     return node | {"dtype": array.dtype.str, "shape": list(array.shape), "value": data}
@@ -341,7 +346,7 @@ def _decode_array(node: dict[str, Any]) -> np.ndarray[Any, Any]:
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
         raise ValueError(f"expected a numeric array, got {type(value).__name__}")
     if "dtype" in node:
-        dtype = _numeric_type(node["dtype"], "SUMmc")
+        dtype = _numeric_type(node["dtype"], "biufcSUMm")
         value = np.frombuffer(value.astype(np.uint8).tobytes(), dtype=dtype).reshape(node["shape"])
     return np.array(value, order="F" if node["fortran"] else "C")
 
@@ -419,6 +424,9 @@ def _hidden_state(value: Any, is_env: bool) -> str:
     cls = type(value)
     if isinstance(value, AsyncVectorEnv):
         return "runs its envs in processes that cannot be asked; make_vector_env makes ones that can"
+    builtin = next((base for base in cls.__mro__ if base is not object and not base.__flags__ & _HEAP_TYPE), None)
+    if builtin is not None:
+        return f"is built on {builtin.__name__}, whose content is not in its attributes"
     if not is_env:  # an env's own pickling only remembers how it was made
         if any(getattr(cls, name) is not getattr(object, name) for name in ("__reduce__", "__reduce_ex__")):
             return "has its own pickling, so that its attributes may not be all its state"

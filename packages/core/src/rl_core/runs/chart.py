@@ -143,7 +143,7 @@ def _band(line: Line, x: _Scale, y: _Scale) -> str:
     points = list(zip(line.x, line.y, line.deviation, strict=True))
     upper = [f"{x(a)},{y(b + half)}" for a, b, half in points]
     lower = [f"{x(a)},{y(b - half)}" for a, b, half in reversed(points)]
-    return f'<polygon points="{" ".join(upper + lower)}" fill="{line.color}" opacity="0.16"/>'
+    return f'<polygon points="{" ".join(upper + lower)}" style="fill:{line.color};opacity:0.16"/>'
 
 
 def _path(line: Line, x: _Scale, y: _Scale) -> str:
@@ -151,7 +151,7 @@ def _path(line: Line, x: _Scale, y: _Scale) -> str:
     dots = ""
     if line.markers or len(line.x) == 1:
         dots = "".join(
-            f'<circle cx="{x(a)}" cy="{y(b)}" r="3" fill="{line.color}"><title>{a:,.0f}: {b:.4g}</title></circle>'
+            f'<circle cx="{x(a)}" cy="{y(b)}" r="3" style="fill:{line.color}"><title>{a:,.0f}: {b:.4g}</title></circle>'
             for a, b in zip(line.x, line.y, strict=True)
         )
-    return f'<polyline points="{points}" fill="none" stroke="{line.color}" stroke-width="1.8"/>{dots}'
+    return f'<polyline points="{points}" style="fill:none;stroke:{line.color};stroke-width:1.8"/>{dots}'

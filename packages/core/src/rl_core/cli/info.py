@@ -1,0 +1,74 @@
+"""`rl info`: versions, devices, threads, extras, algorithms."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+from typing import Any
+
+from rl_core.cli import registry
+
+EXTRAS = {"matplotlib": "learning_curve.png, rl plot", "imageio": "rl record", "tensorboard": "looking at events"}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "info",
+        help="show versions, devices and threads",
+        description="Show versions, devices, threads, extras and algorithms: what a bug report needs.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show."""
+    import torch
+
+    cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    facts: dict[str, Any] = {
+        "versions": versions(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+        "devices": ["cpu", *(f"cuda:{index} ({name})" for index, name in enumerate(cuda))],
+        "extras": {name: importlib.util.find_spec(name) is not None for name in EXTRAS},
+        "algorithms": registry.algorithms(),
+    }
+    if arguments.json:
+        print(json.dumps(facts))
+        return 0
+    for name, version in facts["versions"].items():
+        print(f"{name:<12} {version}")
+    threads = "from OMP_NUM_THREADS" if facts["omp_num_threads"] else "before a run; it takes 1 for small nets"
+    print(f"\nplatform     {facts['platform']}")
+    print(f"cpus         {facts['cpus']}")
+    print(f"threads      {facts['torch_threads']} ({threads})")
+    print(f"devices      {', '.join(facts['devices'])}\n")
+    for name, installed in facts["extras"].items():
+        print(f"{name:<12} {'installed' if installed else 'missing: pip install rl-core[logging]'} ({EXTRAS[name]})")
+    print()
+    for name, path in facts["algorithms"].items():
+        print(f"{name:<12} {path}")
+    return 0
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of what a run depends on."""
+    names = ("rl-core", "torch", "gymnasium", "numpy")
+    return {"python": platform.python_version(), **{name: version_of(name) for name in names}}
+
+
+def version_of(package: str) -> str:
+    """Return an installed package's version without importing it."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed (source tree)"

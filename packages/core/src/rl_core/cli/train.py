@@ -1,0 +1,150 @@
+"""`rl train`: a new run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rl_core.algorithm.config import AlgorithmConfig
+from rl_core.cli import display, info, options, registry
+from rl_core.errors import RunError
+from rl_core.runs.folder import RunFolder, RunRecord, write_json
+from rl_core.runs.interrupt import Interrupt
+from rl_core.runs.limits import Limits, Outcome
+from rl_core.runs.loop import Session, default_evaluation_interval, run_session
+
+if TYPE_CHECKING:
+    from rl_core.algorithm.algorithm import Algorithm
+
+DESCRIPTION = """Train an algorithm on an env in a new run folder, evaluating it on separate episodes.
+
+The last line says how it ended, with return, env steps and seconds."""
+EPILOG = """examples:
+  rl train ppo CartPole-v1 --stop-reward 475
+  rl train ppo LunarLander-v3 --stop-reward 200 --stop-time 600 --set training.lr=3e-4 --seed 1"""
+INTERVAL = "evaluation.evaluation_interval"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train an algorithm on an env",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("algorithm", metavar="ALGO", help="such as ppo; `rl info` lists them")
+    parser.add_argument("env", metavar="ENV", help="gymnasium id, such as CartPole-v1 or package:Env-v0")
+    options.add_limits(parser)
+    parser.add_argument("--seed", type=options.whole_number, metavar="S", help="default: 0")
+    parser.add_argument(
+        "--run-dir", type=Path, metavar="DIR", help="new folder of the run; default: runs/ALGO-ENV-NUMBER"
+    )
+    options.add_settings(parser)
+    options.add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train."""
+    started_at = time.monotonic()
+    limits = options.limits_of(arguments).bounded()
+    config = _config_of(arguments)
+    path = arguments.run_dir or RunFolder.default_path(arguments.algorithm, arguments.env, root=Path("runs"))
+    record = RunRecord(
+        algorithm=arguments.algorithm,
+        env=str(config.environment.env),
+        seed=config.debugging.seed,
+        limits=limits,
+        started=datetime.now().isoformat(timespec="seconds"),
+        versions=info.versions(),
+    )
+    with Interrupt() as interrupt:
+        folder = RunFolder.create(path, record)
+        try:
+            write_json(folder.config_path, config.to_dict())
+            folder.begin_session()
+            algorithm = config.build()
+        except BaseException:
+            folder.remove_if_unused()
+            raise
+        return train(
+            algorithm,
+            folder,
+            limits,
+            interrupt=interrupt,
+            started_at=started_at,
+            as_json=arguments.json,
+        )
+
+
+def train(
+    algorithm: Algorithm,
+    folder: RunFolder,
+    limits: Limits,
+    *,
+    interrupt: Interrupt,
+    started_at: float,
+    as_json: bool,
+) -> int:
+    """Run one session with a display, print how it ended, and return the exit code."""
+    stream = sys.stderr if as_json else sys.stdout
+    session = Session(
+        algorithm=algorithm,
+        folder=folder,
+        limits=limits,
+        display=display.make_display(folder, limits, stream=stream),
+        interrupt=interrupt,
+        started_at=started_at,
+    )
+    outcome = run_session(session)
+    print_outcome(outcome, folder, limits, as_json=as_json)
+    if outcome.status == "interrupted":
+        return options.exit_code_of_signal(interrupt.signal_number)
+    return outcome.exit_code
+
+
+def print_outcome(outcome: Outcome, folder: RunFolder, limits: Limits, *, as_json: bool) -> None:
+    """Print the run's folder, how to go on, and as the last line how it ended."""
+    stream = sys.stderr if as_json else sys.stdout
+    if outcome.status == "interrupted":
+        print(f"saved   {folder.checkpoints()[0]}\nresume  rl resume {folder.path}", file=stream)
+    else:
+        print(f"report  {folder.report_path}", file=stream)
+    if not as_json:
+        print(outcome.sentence(limits), flush=True)
+        return
+    record = folder.record
+    result = {
+        **outcome.to_json(),
+        "stop_reward": limits.reward,
+        "algorithm": record.algorithm,
+        "env": record.env,
+        "seed": record.seed,
+        "run": str(folder.path),
+    }
+    print(json.dumps(result), flush=True)
+
+
+def _config_of(arguments: argparse.Namespace) -> AlgorithmConfig:
+    """Make the config from algorithm, env, seed and settings, in this order."""
+    config = registry.algorithm_config(arguments.algorithm)
+    config.environment(env=arguments.env)
+    if arguments.seed is not None:
+        config.debugging(seed=arguments.seed)
+    options.apply_settings(config, arguments.settings)
+    if config.environment.env != arguments.env:
+        raise RunError(f"--set environment.env={config.environment.env} contradicts the env {arguments.env}. Give one.")
+    if not any(setting.partition("=")[0].strip() == INTERVAL for setting in arguments.settings):
+        batch_size = config.training.train_batch_size_per_learner
+        config.evaluation(evaluation_interval=default_evaluation_interval(batch_size))
+    return config
+
+
