@@ -103,7 +103,10 @@ BAD = [
     (NestedWrong(lambda obs: obs.pop("mode")), ["has the keys .'position', 'parts', 'deep'., expected a dict"]),
     (NestedWrong(lambda obs: obs.update(mode=4)), [r"observation\['mode'\] is 4, expected .* in \[1, 3\]"]),
     (NestedWrong(lambda obs: obs.update(mode=1.5)), [r"observation\['mode'\] is 1.5 \(float\), expected int64"]),
-    (NestedWrong(lambda obs: obs.update(parts=[0, 1])), [r"observation\['parts'\] is \[0, 1\] \(list\), expected a tuple"]),
+    (
+        NestedWrong(lambda obs: obs.update(parts=[0, 1])),
+        [r"observation\['parts'\] is \[0, 1\] \(list\), expected a tuple"],
+    ),
     (
         NestedWrong(lambda obs: obs.update(parts=(np.array([0, 5]), np.zeros(3, np.int8)))),
         [r"observation\['parts'\]\[0\] at \(1,\) is 5, expected .* \[0, 4\]"],
@@ -126,7 +129,7 @@ def test_the_cause_is_kept():
 
 
 def test_other_objects_are_refused():
-    with pytest.raises(EnvError, match="got a builtins.str, expected a gymnasium.Env object"):
+    with pytest.raises(EnvError, match=r"got a builtins.str, expected a gymnasium.Env object"):
         check_env("CartPole-v1")
 
 
@@ -223,7 +226,9 @@ def test_images_of_full_range_are_not_read():
         def min(self, *args, **kwargs):
             raise AssertionError
 
-    assert find_bad_values(ImageEnv().observation_space, np.zeros((2, 2, 12, 12, 3), np.uint8).view(Untouchable)) is None
+    assert (
+        find_bad_values(ImageEnv().observation_space, np.zeros((2, 2, 12, 12, 3), np.uint8).view(Untouchable)) is None
+    )
     narrow = spaces.Box(0, 200, (2,), np.uint8)
     assert "is 255" in find_bad_values(narrow, np.full((1, 2, 2), 255, np.uint8))
 

@@ -25,7 +25,9 @@ class SlotReference:
     def __init__(self, env, mode, seed):
         self.env, self.mode, self.pending = env, mode, False
         obs, _ = env.reset(seed=seed)
-        self.row = dict(obs=obs, reward=0.0, terminated=False, truncated=False, first=True, artificial=False, final=None)
+        self.row = dict(
+            obs=obs, reward=0.0, terminated=False, truncated=False, first=True, artificial=False, final=None
+        )
 
     def step(self, action):
         if self.pending:
@@ -79,7 +81,7 @@ def assert_tree_equal(a, b):
 
 
 class CustomVectorEnv(GymnasiumVectorEnv):
-    """A vector env as users write them: batched, all outputs in buffers it uses again, final_obs batched, int rewards."""
+    """As users write them: outputs in buffers that it uses again, final_obs batched, rewards as integers."""
 
     def __init__(self, mode):
         self.metadata = {"autoreset_mode": mode}
@@ -230,7 +232,10 @@ def test_infos_after_an_end_are_those_of_the_reset(mode):
 
 
 def test_slot_loop_returns_what_gymnasium_returns():
-    ours, theirs = SlotLoopEnv([ObservationIsTimeEnv] * 3), SyncVectorEnv([ObservationIsTimeEnv] * 3, autoreset_mode=SAME)
+    ours, theirs = (
+        SlotLoopEnv([ObservationIsTimeEnv] * 3),
+        SyncVectorEnv([ObservationIsTimeEnv] * 3, autoreset_mode=SAME),
+    )
     ours.reset(seed=0)
     theirs.reset(seed=0)
     for _ in range(20):
@@ -262,6 +267,11 @@ class Broken(CustomVectorEnv):
         for position, value in getattr(self, "replace", {}).items():
             result[position] = value
         return tuple(result)
+
+
+def step_often(env):
+    for _ in range(NUM_STEPS):
+        env.step(np.zeros(NUM_ENVS, np.int64))
 
 
 @pytest.mark.parametrize(
@@ -311,8 +321,7 @@ def test_same_step_without_final_observation_is_refused():
     env = GymVectorEnv(Broken(replace={4: {}}))
     env.reset(seed=0)
     with pytest.raises(EnvError, match="info has no 'final_obs'"):
-        for _ in range(NUM_STEPS):
-            env.step(np.zeros(NUM_ENVS, np.int64))
+        step_often(env)
 
 
 def test_disabled_env_that_cannot_reset_some_slots_is_refused():
@@ -325,8 +334,7 @@ def test_disabled_env_that_cannot_reset_some_slots_is_refused():
     env = GymVectorEnv(NoMask(DISABLED))
     env.reset(seed=0)
     with pytest.raises(EnvError, match="reset_mask"):
-        for _ in range(NUM_STEPS):
-            env.step(np.zeros(NUM_ENVS, np.int64))
+        step_often(env)
 
 
 def test_an_error_in_the_env_names_it_and_keeps_the_cause():

@@ -8,7 +8,15 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl_core.env.spaces import describe, flat_dim, flatten_batch, leaf_spaces, same_space, space_from_json, space_to_json
+from rl_core.env.spaces import (
+    describe,
+    flat_dim,
+    flatten_batch,
+    leaf_spaces,
+    same_space,
+    space_from_json,
+    space_to_json,
+)
 from rl_core.errors import UnsupportedSpaceError
 
 FLOATS = st.floats(-100, 100, width=32)
@@ -206,7 +214,11 @@ def test_describe_is_short():
         (spaces.Discrete(2), spaces.MultiBinary(3), "expected Discrete(2), got MultiBinary(3)"),
         (spaces.Box(0, 1, (2,)), spaces.Box(0, 1, (3,)), "Box(2) float32 in [0, 1]"),
         (spaces.Box(0, 1, (2,)), spaces.Box(0, 1, (2,), np.float64), "float64"),
-        (spaces.Box(0, 1, (2,)), spaces.Box(0, np.array([1, 2], np.float32)), "high bound differs at (1,): expected 1.0"),
+        (
+            spaces.Box(0, 1, (2,)),
+            spaces.Box(0, np.array([1, 2], np.float32)),
+            "high bound differs at (1,): expected 1.0",
+        ),
         (spaces.Dict({"a": spaces.Discrete(2)}), spaces.Dict({"b": spaces.Discrete(2)}), "expected the keys ['a']"),
         (spaces.Tuple([spaces.Discrete(2)] * 2), spaces.Tuple([spaces.Discrete(2)]), "expected 2 parts, got 1"),
         (

@@ -35,9 +35,7 @@ def columns(seed, size, dtype=torch.float64):
 
 def ours(tensors, coefficients):
     learned = [tensors[name] for name in LEARNED]
-    return clipped_actor_critic_loss(
-        *learned, **{name: tensors[name] for name in NAMES[3:]}, coefficients=coefficients
-    )
+    return clipped_actor_critic_loss(*learned, **{name: tensors[name] for name in NAMES[3:]}, coefficients=coefficients)
 
 
 coefficient_sets = st.builds(

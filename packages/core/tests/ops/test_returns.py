@@ -122,7 +122,9 @@ def test_no_advantage_flows_across_the_end_of_an_episode(terminated, truncated):
 def test_gae_equals_the_sum_of_discounted_deltas(rows, slots, seed):
     rollout = random_rollout(seed, rows, slots)
     result = gae(*rollout, gamma=GAMMA, lambda_=LAMBDA)
-    np.testing.assert_allclose(result, slow_gae(*(part.numpy() for part in rollout), GAMMA, LAMBDA), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        result, slow_gae(*(part.numpy() for part in rollout), GAMMA, LAMBDA), rtol=1e-9, atol=1e-9
+    )
 
 
 @given(seed=st.integers(0, 2**31), rows=st.integers(1, 300))

@@ -111,11 +111,6 @@ def make_env_runner(config: AlgorithmConfig, purpose: Purpose, context: Context)
     """Build the in-process env runner."""
     env = make_env(config, purpose)
     policy = make_policy(config, env)
-    settings, seed = config.env_runners.settings, config.debugging.settings.seed
-    train_batch = config.training.settings.train_batch_size_per_learner
-    num_steps = settings.rollout_fragment_length
-    if num_steps == "auto":
-        num_steps = -(-train_batch // env.num_envs)
     metrics, callbacks = context.metrics, context.callbacks
     on_episode_end = None
     if purpose == "sampling" and callbacks.listens("on_episode_end"):
@@ -126,11 +121,30 @@ def make_env_runner(config: AlgorithmConfig, purpose: Purpose, context: Context)
     return EnvRunner(
         env,
         policy,
-        num_steps=num_steps,
-        seed=stream_seed(seed, purpose),
+        num_steps=_num_steps(config),
+        seed=stream_seed(config.debugging.settings.seed, purpose),
         check_values=not config.environment.settings.disable_env_checking,
         on_episode_end=on_episode_end,
     )
+
+
+def _num_steps(config: AlgorithmConfig) -> int:
+    """Work out the steps T per slot and rollout.
+
+    Raises:
+        ConfigError: the rollout's size is set twice, to different values.
+    """
+    settings, batch = config.env_runners.settings, config.training.settings.train_batch_size_per_learner
+    num_envs, num_steps = settings.num_envs_per_env_runner, settings.rollout_fragment_length
+    if num_steps == "auto":
+        return -(-batch // num_envs)
+    if num_steps * num_envs != batch:
+        raise ConfigError(
+            f"rollout_fragment_length={num_steps} times num_envs_per_env_runner={num_envs} is {num_steps * num_envs}, "
+            f"but train_batch_size_per_learner={batch}. Set it to {num_steps * num_envs}, or leave "
+            "rollout_fragment_length at 'auto'."
+        )
+    return num_steps
 
 
 def make_env(config: AlgorithmConfig, purpose: Purpose) -> VectorEnv:
@@ -148,7 +162,9 @@ def make_env(config: AlgorithmConfig, purpose: Purpose) -> VectorEnv:
     if purpose == "evaluation":
         evaluation = config.evaluation.settings
         chosen = evaluation.evaluation_num_envs
-        num_envs = min(32, evaluation.evaluation_duration) if chosen == "auto" else chosen
+        # A process for each of 20 slots would take longer to start than to play.
+        most = num_envs if runners.gym_env_vectorize_mode.startswith("async") else 32
+        num_envs = min(most, evaluation.evaluation_duration) if chosen == "auto" else chosen
     return make_vector_env(
         environment.env,
         num_envs=num_envs,

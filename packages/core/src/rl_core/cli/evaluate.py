@@ -15,9 +15,14 @@ from rl_core.cli import options
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
-        "evaluate", help="play episodes with a trained policy", description="Play episodes with a trained policy.", allow_abbrev=False
+        "evaluate",
+        help="play episodes with a trained policy",
+        description="Play episodes with a trained policy.",
+        allow_abbrev=False,
     )
-    parser.add_argument("path", type=Path, metavar="RUN|CHECKPOINT", help="folder of a run (its newest checkpoint) or a checkpoint")
+    parser.add_argument(
+        "path", type=Path, metavar="RUN|CHECKPOINT", help="folder of a run (its newest checkpoint) or a checkpoint"
+    )
     parser.add_argument("--episodes", type=options.positive_int, default=20, metavar="N", help="default: 20")
     parser.add_argument(
         "--explore",

@@ -170,7 +170,13 @@ def find_checkpoint(path: Path, note: Callable[[str], None]) -> tuple[Path, RunF
         return newest_good_checkpoint(folder, note), folder
     if (path / MANIFEST).is_file() or path.parent.name == "checkpoints" and path.is_dir():
         return path, None
-    what = "holds neither run.json nor manifest.json" if path.is_dir() else "is not a folder" if path.exists() else "does not exist"
+    what = (
+        "holds neither run.json nor manifest.json"
+        if path.is_dir()
+        else "is not a folder"
+        if path.exists()
+        else "does not exist"
+    )
     raise RunError(f"{path} is neither a run nor a checkpoint: it {what}. `rl list` shows the runs in ./runs.")
 
 

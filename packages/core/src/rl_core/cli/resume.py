@@ -55,9 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         folder.begin_session()
         _tidy(folder, checkpoint, algorithm)
         print(f"resuming from {checkpoint}", file=sys.stderr if arguments.json else sys.stdout)
-        return train(
-            algorithm, folder, limits, interrupt=interrupt, started_at=started_at, as_json=arguments.json
-        )
+        return train(algorithm, folder, limits, interrupt=interrupt, started_at=started_at, as_json=arguments.json)
 
 
 def _restore(checkpoint: Path, folder: RunFolder, arguments: argparse.Namespace) -> Algorithm:

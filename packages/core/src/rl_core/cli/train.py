@@ -146,5 +146,3 @@ def _config_of(arguments: argparse.Namespace) -> AlgorithmConfig:
         batch_size = config.training.train_batch_size_per_learner
         config.evaluation(evaluation_interval=default_evaluation_interval(batch_size))
     return config
-
-

@@ -56,7 +56,7 @@ class EnvRunnerSettings(Settings):
     gym_env_vectorize_mode: Literal["sync", "async", "async_shared_memory", "vector_entry_point"] = "sync"
     """How gymnasium steps the slots: one after the other, in processes, or by the env's own vectorised class."""
     rollout_fragment_length: Positive | Literal["auto"] = "auto"
-    """Steps T per slot and rollout; `auto` divides the train batch by the number of slots."""
+    """Steps T per slot and rollout; `auto` divides the train batch by the number of slots, rounded up."""
     env_to_module_connector: tuple[Any, ...] = ()
     """Observation (and reward) connectors, in order, before the required ones."""
     module_to_env_connector: tuple[Any, ...] = ()
@@ -115,7 +115,8 @@ class EvaluationSettings(Settings):
     evaluation_duration: Positive = 20
     """Episodes per evaluation, exactly."""
     evaluation_num_envs: Positive | Literal["auto"] = "auto"
-    """Env slots; `auto` is one per episode up to 32. Each slot plays its share, so short episodes are not favoured."""
+    """Env slots; `auto` is one per episode, up to 32 (asynchronous ones: up to `num_envs_per_env_runner`). Each slot
+    plays its share of the episodes, so that short ones are not favoured."""
     explore: bool = True
     """Draw actions from the policy, as in training; False takes its mode."""
 

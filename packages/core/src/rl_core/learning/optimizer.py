@@ -109,9 +109,11 @@ class FlatAdam:
         Raises:
             CheckpointError: the state is of a module with another number of parameters.
         """
-        for name in ("mean", "mean_square", "num_steps"):
+        names = ("mean", "mean_square", "num_steps")
+        for name in names:
             own, given = getattr(self, name), state.get(name)
             if given is None or given.shape != own.shape:
                 shape = "nothing" if given is None else tuple(given.shape)
                 raise CheckpointError(f"Optimiser state {name!r}: got {shape}, expected {tuple(own.shape)}.")
-            own.copy_(given)
+        for name in names:
+            getattr(self, name).copy_(state[name])

@@ -46,7 +46,13 @@ class _Scale:
 
 
 def line_chart(
-    lines: Sequence[Line], *, width: int = 760, height: int = 340, x_label: str, y_label: str, level: float | None = None
+    lines: Sequence[Line],
+    *,
+    width: int = 760,
+    height: int = 340,
+    x_label: str,
+    y_label: str,
+    level: float | None = None,
 ) -> str:
     """Draw lines over a common x axis that begins at 0.
 
@@ -76,9 +82,13 @@ def line_chart(
     ]
     if level is not None:
         parts.append(f'<line class="level" x1="{LEFT}" x2="{width - RIGHT}" y1="{y(level)}" y2="{y(level)}"/>')
-    parts.append(f'<text x="{(LEFT + width - RIGHT) / 2}" y="{height - 6}" text-anchor="middle">{html.escape(x_label)}</text>')
+    parts.append(
+        f'<text x="{(LEFT + width - RIGHT) / 2}" y="{height - 6}" text-anchor="middle">{html.escape(x_label)}</text>'
+    )
     middle = (TOP + height - BOTTOM) / 2
-    parts.append(f'<text transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">{html.escape(y_label)}</text>')
+    parts.append(
+        f'<text transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">{html.escape(y_label)}</text>'
+    )
     return "\n".join([*parts, "</svg>"])
 
 

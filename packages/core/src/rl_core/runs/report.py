@@ -193,7 +193,8 @@ def _small_charts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _table(values: Mapping[str, Any]) -> str:
     rows = "".join(
-        f"<tr><td>{html.escape(str(name))}</td><td>{html.escape(str(value))}</td></tr>" for name, value in values.items()
+        f"<tr><td>{html.escape(str(name))}</td><td>{html.escape(str(value))}</td></tr>"
+        for name, value in values.items()
     )
     return f"<table>{rows}</table>" if rows else ""
 

@@ -1,0 +1,118 @@
+"""`rl record`: a video of a trained policy."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from rl_core.algorithm.config import AlgorithmConfig
+from rl_core.checkpoint import Checkpoint
+from rl_core.cli import options
+from rl_core.cli.plot import check_output
+from rl_core.env.make import env_name, make_single_env
+from rl_core.errors import EnvError, RunError
+from rl_core.policy import Policy
+from rl_core.runs.picture import INSTALL_HINT
+
+FORMATS = (".mp4",)
+DEFAULT_FPS = 30
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "record",
+        help="film a trained policy",
+        description="Play episodes with a trained policy in an env rendered as rgb_array, and write them as a video.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("path", type=Path, metavar="RUN|CHECKPOINT", help="folder of a run (its newest checkpoint) or a checkpoint")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.mp4", help="video to write")
+    parser.add_argument("--episodes", type=options.positive_int, default=1, metavar="N", help="default: 1")
+    parser.add_argument("--max-steps", type=options.positive_int, default=10_000, metavar="N", help="steps per episode at most; default: 10,000")
+    parser.add_argument("--seed", type=options.whole_number, default=0, metavar="S", help="of the env; default: 0")
+    parser.add_argument("--explore", action="store_true", help="draw actions; default: take the likeliest")
+    options.add_allow(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Record."""
+    check_output(arguments.output, FORMATS)
+    try:
+        import imageio.v2 as imageio
+    except ImportError as error:
+        raise RunError(f"imageio is needed to write a video ({error}): {INSTALL_HINT}") from error
+    checkpoint, _ = options.find_checkpoint(arguments.path, lambda text: print(text, file=sys.stderr))
+    allow = options.allowed(arguments)
+    config = AlgorithmConfig.from_dict(Checkpoint(checkpoint).load("config"), allow=allow)
+    policy = Policy.from_checkpoint(checkpoint, allow=allow)
+    env = make_single_env(config.environment.env, config.environment.env_config, "rgb_array")
+    name = env_name(config.environment.env)
+    returns: list[float] = []
+    try:
+        _check_renders(env, name)
+        frames = _frames(env, policy, arguments, returns)
+        first = next(frames)
+        # Written beside and moved: a failure half-way leaves neither half a video nor none where there was one.
+        temporary = arguments.output.with_name(f".{arguments.output.stem}.tmp.mp4")
+        try:
+            with imageio.get_writer(temporary, fps=_fps(env), macro_block_size=None, ffmpeg_log_level="error") as writer:
+                writer.append_data(first)
+                for frame in frames:
+                    writer.append_data(frame)
+            temporary.replace(arguments.output)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{arguments.output} cannot be written: {error.strerror or error}.") from error
+    finally:
+        env.close()
+    shown = ", ".join(f"{value:.1f}" for value in returns)
+    print(f"{arguments.output}: {len(returns)} episode{'s' if len(returns) > 1 else ''} of {name}, return {shown}")
+    return 0
+
+
+def _check_renders(env: gymnasium.Env[Any, Any], name: str) -> None:
+    if env.render_mode != "rgb_array":
+        modes = ", ".join(map(repr, env.metadata.get("render_modes", ()))) or "none"
+        raise EnvError(f"{name} cannot be filmed: it needs render_mode 'rgb_array', and supports {modes}.")
+
+
+def _fps(env: gymnasium.Env[Any, Any]) -> float:
+    fps = env.metadata.get("render_fps")
+    return float(fps) if isinstance(fps, int | float) and fps > 0 else DEFAULT_FPS
+
+
+def _frames(
+    env: gymnasium.Env[Any, Any], policy: Policy, arguments: argparse.Namespace, returns: list[float]
+) -> Iterator[np.ndarray[Any, Any]]:
+    """Play the episodes, yield a frame per step, and append each return to `returns`."""
+    for episode in range(arguments.episodes):
+        obs, _ = env.reset(seed=arguments.seed + episode)
+        state = None
+        total = 0.0
+        yield _frame(env)
+        for _ in range(arguments.max_steps):
+            action, state = policy.act(obs, state, explore=arguments.explore)
+            obs, reward, terminated, truncated, _ = env.step(action)
+            total += float(reward)
+            yield _frame(env)
+            if terminated or truncated:
+                break
+        returns.append(total)
+
+
+def _frame(env: gymnasium.Env[Any, Any]) -> np.ndarray[Any, Any]:
+    """Render one frame `[height, width, 3]` with even sides, as the video codec wants it."""
+    frame = np.asarray(env.render())
+    if frame.ndim != 3 or frame.shape[-1] != 3 or frame.dtype != np.uint8:
+        raise EnvError(f"render() gave {frame.dtype} of shape {frame.shape}, expected uint8 of [height, width, 3].")
+    height, width = frame.shape[:2]
+    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
