@@ -61,10 +61,10 @@ class CallbackList:
             TypeError: something else.
         """
         members = () if given is None else given if isinstance(given, tuple) else (given,)
-        self.members = [member() if isinstance(member, type) else member for member in members]
-        for member in self.members:
-            if not isinstance(member, Callbacks):
+        for member in members:
+            if not (isinstance(member, Callbacks) or (isinstance(member, type) and issubclass(member, Callbacks))):
                 raise TypeError(f"callbacks_class: got {member!r}, expected a class derived from Callbacks.")
+        self.members = [member() if isinstance(member, type) else member for member in members]
 
     def listens(self, event: str) -> bool:
         """Whether any member defines the event."""

@@ -62,6 +62,9 @@ def resolve_import(path: str, *, allow: Collection[str] = ()) -> Any:
             thing = getattr(thing, part)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{path!r} cannot be found ({error}). Is the package that defines it installed?") from None
+    if getattr(thing, "__module__", None) != module_name or module_name.partition(".")[0] in sys.stdlib_module_names:
+        # `rl_core.checkpoint:os.system`, `logging.config:dictConfig`: reachable, but nobody stores such a thing.
+        raise ConfigError(f"{path!r} is not a class or function that {module_name} defines for this; a file may not use it.")
     return thing
 
 

@@ -185,7 +185,7 @@ class _EnvCheck:
         if array.shape != space.shape:
             self.problem(path, f"{where} has shape {array.shape}, expected {space.shape}: {describe(space)}.")
             return
-        bad = _first_bad(space, array[None, None], f"observation{path}")
+        bad = find_bad_values(space, array[None, None], f"observation{path}")
         if bad:
             self.problem(path, f"{when}: {bad}. Correct the value, or the space.")
         elif isinstance(space, spaces.Box) and not isinstance(leaf, np.ndarray | np.generic):
@@ -216,7 +216,7 @@ def _same(a: Tree, b: Tree) -> bool:
 # Whole rollouts -------------------------------------------------------------------------------------------------------
 
 
-def find_bad_values(space: spaces.Space[Any], obs: Tree) -> str | None:
+def find_bad_values(space: spaces.Space[Any], obs: Tree, name: str = "observation") -> str | None:
     """Name the first value that is NaN, infinite or outside its space, or return None.
 
     Costs one minimum and one maximum per leaf; leaves of integers whose space is all their type can hold cost nothing.
@@ -224,26 +224,15 @@ def find_bad_values(space: spaces.Space[Any], obs: Tree) -> str | None:
     Args:
         space: Space of a single observation.
         obs: Arrays or CPU tensors `[T, B, ...]` in the structure of the space.
+        name: What the message calls `obs`.
     """
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        return _first_bad_part(space, obs, "observation")
-    return _first_bad(space, obs, "observation")
-
-
-def _first_bad_part(space: spaces.Space[Any], obs: Tree, name: str) -> str | None:
-    if isinstance(space, spaces.Dict):
-        parts = ((child, obs[key], f"{name}[{key!r}]") for key, child in space.spaces.items())
-    elif isinstance(space, spaces.Tuple):
-        parts = ((child, obs[index], f"{name}[{index}]") for index, child in enumerate(space.spaces))
-    else:
-        return _first_bad(space, obs, name)
-    return next((text for part in parts if (text := _first_bad_part(*part))), None)
-
-
-def _first_bad(space: spaces.Space[Any], leaf: Any, name: str) -> str | None:
-    array = np.asarray(leaf)
-    low, high = _bounds(space)
-    if array.dtype.kind in "iu" and isinstance(space, spaces.Box) and array.dtype == space.dtype:
+        children = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+        parts = ((child, obs[key], f"{name}[{key!r}]") for key, child in children)
+        return next((text for part in parts if (text := find_bad_values(*part))), None)
+    array = np.asarray(obs)
+    low, high = (space.low, space.high) if isinstance(space, spaces.Box) else _bounds(space)
+    if array.dtype.kind in "iu" and array.dtype == low.dtype:
         info = np.iinfo(array.dtype)
         if (low == info.min).all() and (high == info.max).all():
             return None
@@ -253,23 +242,22 @@ def _first_bad(space: spaces.Space[Any], leaf: Any, name: str) -> str | None:
         return None
     if array.dtype.kind == "f":  # compare at the precision of the values: rounding must not push one over its bound
         low, high = low.astype(array.dtype), high.astype(array.dtype)
-    flat = array.reshape(-1, *array.shape[2:])
-    smallest, largest = flat.min(axis=0), flat.max(axis=0)  # NaN in the values is NaN here, and fails every comparison
+    # One axis after the other keeps numpy's inner loop long. NaN if any is NaN, and NaN fails all comparisons.
+    smallest, largest = array.min(axis=0).min(axis=0), array.max(axis=0).max(axis=0)
     if ((smallest >= low) & (largest <= high) & np.isfinite(smallest) & np.isfinite(largest)).all():
         return None
-    bad = ~((array >= low) & (array <= high) & np.isfinite(array))
-    position = tuple(int(index) for index in np.argwhere(bad)[0])
+    position = tuple(np.argwhere(~((array >= low) & (array <= high) & np.isfinite(array)))[0].tolist())
     step, slot, index = position[0], position[1], position[2:]
-    lowest, highest = low[index], high[index]
-    place = f" at {index}" if index else ""
-    where = f"{name}{place}, step {step}, slot {slot}" if len(array) > 1 or array.shape[1] > 1 else f"{name}{place}"
-    return f"{where} is {array[position]}, expected a finite number in [{lowest:g}, {highest:g}] of {describe(space)}"
+    place = f"{name} at {index}" if index else name
+    where = f"{place}, step {step}, slot {slot}" if array.shape[:2] != (1, 1) else place
+    return (
+        f"{where} is {array[position]}, expected a finite number in [{low[index]:g}, {high[index]:g}] of "
+        f"{describe(space)}"
+    )
 
 
 def _bounds(space: spaces.Space[Any]) -> tuple[Array, Array]:
-    """Lowest and highest allowed values, of the shape of the space."""
-    if isinstance(space, spaces.Box):
-        return space.low, space.high
+    """Lowest and highest allowed values of a discrete space, in its shape."""
     if isinstance(space, spaces.Discrete):
         return np.asarray(space.start), np.asarray(space.start + space.n - 1)
     if isinstance(space, spaces.MultiDiscrete):

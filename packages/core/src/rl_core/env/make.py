@@ -16,9 +16,9 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import DependencyNotInstalled
 from gymnasium.vector import VectorEnv as GymnasiumVectorEnv
 
-from rl_core.env.gym_vector import GymVectorEnv
+from rl_core.env.gym_vector import GymVectorEnv, SlotLoopEnv
 from rl_core.env.spaces import check_supported
-from rl_core.env.vectorize import SlotLoopEnv, WorkerEnv
+from rl_core.env.workers import WorkerEnv
 from rl_core.errors import EnvError, RLError
 
 VectorizeMode = Literal["sync", "async", "async_shared_memory", "vector_entry_point"]

@@ -1,4 +1,4 @@
-"""Many single environments as one vector env: a loop in this process, or one worker process per env."""
+"""Environments in worker processes that can be asked for their exact state."""
 
 from __future__ import annotations
 
@@ -7,56 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
-import numpy as np
-from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-from gymnasium.vector.utils import concatenate, iterate
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from rl_core.env import snapshot
 from rl_core.errors import CheckpointError
 
-Array = np.ndarray[Any, Any]
 EnvFn = Callable[[], gymnasium.Env[Any, Any]]
-
-
-class SlotLoopEnv(SyncVectorEnv):
-    """gymnasium's SyncVectorEnv in SAME_STEP mode, with a step that leaves out what that mode does not need.
-
-    A fifth faster than the original on CartPole. It returns the same, but the observation is its own buffer, valid
-    until the next call.
-    """
-
-    def __init__(self, env_fns: Sequence[EnvFn]) -> None:
-        super().__init__(env_fns, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
-        self._is_array = not isinstance(self.single_observation_space, spaces.Dict | spaces.Tuple)
-
-    def step(self, actions: Any) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
-        """Step every slot, and reset those whose episode ended."""
-        buffer: Any = self._observations
-        observations: Any = buffer if self._is_array else [None] * self.num_envs
-        rewards, terminations, truncations = [], [], []
-        infos: dict[str, Any] = {}
-        for slot, (env, action) in enumerate(zip(self.envs, iterate(self.action_space, actions), strict=True)):
-            obs, reward, terminated, truncated, info = env.step(action)
-            if terminated or truncated:
-                # A copy, since an env that returns its own buffer overwrites it in reset.
-                infos = self._add_info(infos, {"final_obs": copy.deepcopy(obs), "final_info": info}, slot)
-                obs, info = env.reset()
-            if info:
-                infos = self._add_info(infos, info, slot)
-            observations[slot] = obs
-            rewards.append(reward)
-            terminations.append(terminated)
-            truncations.append(truncated)
-        if not self._is_array:
-            self._observations = concatenate(self.single_observation_space, observations, buffer)
-        return (
-            self._observations,
-            np.array(rewards, dtype=np.float32),
-            np.array(terminations, dtype=np.bool_),
-            np.array(truncations, dtype=np.bool_),
-            infos,
-        )
 
 
 class WorkerEnv(AsyncVectorEnv):
