@@ -92,7 +92,7 @@ class AlgorithmConfig:
     def copy(self) -> Self:
         """Return a config that changes apart from this one."""
         twin = copy.copy(self)
-        twin._values = dict(self._values)
+        twin._values = {name: dataclasses.replace(cast(Any, value)) for name, value in self._values.items()}
         return twin
 
     def set(self, name: str, value: Any) -> Self:
@@ -130,11 +130,13 @@ class AlgorithmConfig:
                     sections[section][field] = encode(getattr(settings, field))
                 except ConfigError as error:
                     raise ConfigError(f"{section}.{field}: {error}") from None
-        return {
-            "config": import_path(type(self)),
-            "sections": sections,
-            "extensions": [encode(extension) for extension in self.extensions],
-        }
+        extensions = []
+        for place, extension in enumerate(self.extensions):
+            try:
+                extensions.append(encode(extension))
+            except ConfigError as error:
+                raise ConfigError(f"extension {place} ({type(extension).__name__}): {error}") from None
+        return {"config": import_path(type(self)), "sections": sections, "extensions": extensions}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any], *, allow: Collection[str] = ()) -> AlgorithmConfig:
@@ -153,16 +155,25 @@ class AlgorithmConfig:
         if not (isinstance(kind, type) and issubclass(kind, AlgorithmConfig)):
             raise ConfigError(f"{data['config']!r} is not derived from AlgorithmConfig.")
         config = kind()
+        try:
+            config._fill(data, allow)
+        except (TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"The stored config is malformed: {error!r}.") from error
+        return config
+
+    def _fill(self, data: Mapping[str, Any], allow: Collection[str]) -> None:
+        """Take the values that `to_dict` gave."""
         for name, values in data["sections"].items():
-            if name not in config._values or not isinstance(values, Mapping):
-                raise ConfigError(f"The stored config has a section {name!r}.{nearest(str(name), config._values)}")
-            getattr(config, name)(**decode(dict(values), allow=allow))
-        env = config.environment.settings.env
+            if name not in self._values or not isinstance(values, Mapping):
+                raise ConfigError(f"The stored config has a section {name!r}.{nearest(str(name), self._values)}")
+            getattr(self, name)(**decode(dict(values), allow=allow))
+        env = self.environment.settings.env
         if isinstance(env, str) and ":" in env:
             check_importable(env.partition(":")[0], allow=allow)
         for extension in decode(list(data.get("extensions", [])), allow=allow):
-            config.use(extension)
-        return config
+            self.use(extension)
 
     def diff(self) -> dict[str, Any]:
         """Return what differs from the defaults, by dotted name, as values to read (not to parse)."""

@@ -135,6 +135,8 @@ def _conform_plain(value: Any, hint: Any, where: str) -> Any:
         return _conform_tuple(value, get_args(hint), where)
     if origin is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if origin is dict and type(value) is dict:
+        return _own(value)
     if isinstance(origin, type) and issubclass(origin, Settings) and isinstance(value, Mapping):
         return build_settings(origin, value, where=where)
     if origin is types.NoneType:
@@ -148,6 +150,13 @@ def _conform_plain(value: Any, hint: Any, where: str) -> Any:
         )
         raise ConfigError(f"{where}: got {value!r}, expected {name}.")
     return value
+
+
+def _own(value: Any) -> Any:
+    """Copy nested dicts and lists, so that what the caller does to theirs later does not change a setting."""
+    if type(value) is dict:
+        return {key: _own(item) for key, item in value.items()}
+    return [_own(item) for item in value] if type(value) is list else value
 
 
 def _conform_tuple(value: list[Any] | tuple[Any, ...], members: tuple[Any, ...], where: str) -> tuple[Any, ...]:

@@ -52,7 +52,7 @@ def resolve_import(path: str, *, allow: Collection[str] = ()) -> Any:
     Raises:
         ConfigError: the path is malformed, may not be imported, or does not exist.
     """
-    module_name, colon, qualname = path.partition(":")
+    module_name, colon, qualname = path.partition(":") if isinstance(path, str) else ("", "", "")
     if not colon or not module_name or not qualname:
         raise ConfigError(f"{path!r} is not an import path, expected 'module:name'.")
     check_importable(module_name, allow=allow)
@@ -93,6 +93,8 @@ def encode(value: Any) -> JSON:
             raise ConfigError(f"Mapping keys must be strings that do not begin with '$', got {list(value)}.")
         return {key: encode(item) for key, item in value.items()}
     if isinstance(value, Storable | Settings):
+        if not dataclasses.is_dataclass(value):
+            raise ConfigError(f"{type(value).__name__} cannot be stored: write @dataclass(frozen=True) above the class.")
         stored = [field.name for field in dataclasses.fields(cast(Any, value)) if field.init]
         fields = {name: encode(getattr(value, name)) for name in stored}
         return fields if isinstance(value, Settings) else {"$object": import_path(type(value)), "fields": fields}

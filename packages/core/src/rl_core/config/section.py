@@ -38,6 +38,10 @@ class Section(Generic[P, S]):
         """Return the section of one config."""
         return BoundSection(self, config)
 
+    def __set__(self, config: HasSections, value: Any) -> None:
+        """Refuse to be replaced."""
+        raise AttributeError(f"{self.name} is a section: write config.{self.name}(...) to change settings in it.")
+
 
 class BoundSection(Generic[P, S, C]):
     """A section of one config: call it to change settings, read settings as attributes."""

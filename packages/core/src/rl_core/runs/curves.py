@@ -83,8 +83,10 @@ def draw_runs(curves: list[Curve], path: str) -> None:
         for index, algorithm in enumerate(algorithms):
             group = [curve for curve in curves if (curve.env, curve.algorithm) == (env, algorithm)]
             color = COLORS[index % len(COLORS)]
-            _draw_group(left, [(c.evaluation_steps, c.evaluation_return) for c in group], algorithm, color)
-            _draw_group(right, [(c.train_steps, c.train_return) for c in group], algorithm, color)
+            unit = "seeds" if len({curve.seed for curve in group}) == len(group) else "runs"
+            label = algorithm if len(group) == 1 else f"{algorithm}, mean ± 1 std of {len(group)} {unit}"
+            _draw_group(left, [(c.evaluation_steps, c.evaluation_return) for c in group], label, color)
+            _draw_group(right, [(c.train_steps, c.train_return) for c in group], label, color)
         _finish(left, f"{env}: evaluation")
         _finish(right, f"{env}: training, newest episodes")
         limits = [*left.get_ylim(), *right.get_ylim()]
@@ -114,7 +116,7 @@ def mean_and_band(
 
 
 def _draw_group(axes: Axes, lines: list[tuple[list[float], list[float]]], label: str, color: str) -> None:
-    """Draw the runs of one algorithm on one env."""
+    """Draw the runs of one algorithm on one env; those without a point are passed over."""
     lines = [line for line in lines if line[0]]
     if not lines:
         return
@@ -125,7 +127,7 @@ def _draw_group(axes: Axes, lines: list[tuple[list[float], list[float]]], label:
         axes.plot(steps, values, color=color, linewidth=0.8, alpha=0.35)
     grid, mean, std = mean_and_band(lines)
     axes.fill_between(grid, mean - std, mean + std, color=color, alpha=0.18, linewidth=0)
-    axes.plot(grid, mean, color=color, linewidth=2.0, label=f"{label}, mean ± 1 std of {len(lines)} seeds")
+    axes.plot(grid, mean, color=color, linewidth=2.0, label=label)
 
 
 def _evaluation(curve: Curve) -> tuple[list[float], list[float], list[float]]:

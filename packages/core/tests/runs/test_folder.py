@@ -1,0 +1,80 @@
+import os
+import socket
+
+import pytest
+from rl_core.errors import RunError
+from rl_core.runs.folder import RunFolder, RunRecord, find_runs
+from rl_core.runs.limits import Limits
+
+
+def record(**changes):
+    return RunRecord(**{"algorithm": "ppo", "env": "CartPole-v1", "seed": 0, "limits": Limits(reward=3.0), **changes})
+
+
+def test_record_round_trips(tmp_path):
+    folder = RunFolder.create(tmp_path / "a", record(started="2026-01-01T00:00:00"))
+    assert RunFolder.open(tmp_path / "a").record == folder.record
+
+
+def test_existing_folder_is_refused_unless_empty(tmp_path):
+    (tmp_path / "empty").mkdir()
+    RunFolder.create(tmp_path / "empty", record())
+    with pytest.raises(RunError, match="never overwritten"):
+        RunFolder.create(tmp_path / "empty", record())
+
+
+@pytest.mark.parametrize("env", ["ALE/Pong-v5", "my_package.envs:Maze-v0", "../../etc", "a b"])
+def test_default_path_stays_inside_its_root(tmp_path, env):
+    path = RunFolder.default_path("ppo", env, root=tmp_path)
+    assert path.parent == tmp_path
+    path.mkdir()
+    assert RunFolder.default_path("ppo", env, root=tmp_path).name == path.name[:-1] + "2"
+
+
+def test_checkpoints_are_newest_first_and_pruned(tmp_path):
+    folder = RunFolder.create(tmp_path / "a", record())
+    for iteration in (9, 10, 2, 1_000_000):
+        folder.checkpoint_path(iteration).mkdir()
+    (folder.checkpoints_path / ".iteration_000011.tmp").mkdir()
+    assert [path.name for path in folder.checkpoints()] == [
+        "iteration_1000000", "iteration_000010", "iteration_000009", "iteration_000002"
+    ]  # fmt: skip
+    folder.prune(2)
+    assert len(folder.checkpoints()) == 2
+
+
+def test_damaged_checkpoint_is_set_aside_under_a_free_name(tmp_path):
+    folder = RunFolder.create(tmp_path / "a", record())
+    for expected in ("iteration_000001.damaged", "iteration_000001.damaged2"):
+        folder.checkpoint_path(1).mkdir()
+        assert folder.set_aside(folder.checkpoint_path(1)).name == expected
+    assert folder.checkpoints() == []
+
+
+def test_unused_folder_is_removed_and_foreign_files_stay(tmp_path):
+    folder = RunFolder.create(tmp_path / "a", record())
+    folder.remove_if_unused()
+    assert not folder.path.exists()
+    folder = RunFolder.create(tmp_path / "b", record())
+    (folder.path / "mine.txt").write_text("x")
+    folder.remove_if_unused()
+    assert [path.name for path in folder.path.iterdir()] == ["mine.txt"]
+
+
+def test_a_run_of_a_living_process_is_alive(tmp_path):
+    def running(pid, host=None):
+        return record(status="running", process={"pid": pid, "host": host or socket.gethostname()})
+
+    assert running(os.getppid()).is_alive()
+    assert not running(2**22 + 1).is_alive()
+    assert not running(os.getppid(), host="elsewhere").is_alive()
+    assert not record(status="finished").is_alive()
+
+
+def test_find_runs_passes_over_what_is_no_run(tmp_path):
+    for number in (10, 2):
+        RunFolder.create(tmp_path / f"run-{number}", record())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/run.json").write_text("[]")
+    assert [folder.path.name for folder in find_runs(tmp_path)] == ["run-2", "run-10"]
