@@ -12,7 +12,9 @@ from typing import Any
 from benchmarks.work import ENV, Figures, Work, measure_rate, measure_startup
 
 LEARN_SETTINGS: tuple[str, ...] = ()
-"""`--set` arguments of the command that `learn` times, beyond env, goal and seed: those the README recommends."""
+"""`--set` arguments of the command that `learn` times, beyond env, goal and seed."""
+NOT_REACHED = 3
+"""Exit status of the command when a limit came before the goal."""
 
 
 def config(work: Work) -> Any:
@@ -75,14 +77,19 @@ def startup(work: Work) -> Figures:
 
 def learn(work: Work) -> Figures:
     """Measure the command ``rl train ppo CartPole-v1 --stop-reward 475`` from its start to its end."""
-    from pathlib import Path
-
+    command = [sys.executable, "-m", "rl_core.cli", "train", "ppo", ENV, "--json", "--seed", str(work.seed)]
+    command += ["--stop-reward", str(work.stop_return), "--stop-timesteps", str(work.stop_env_steps)]
+    command += [word for setting in LEARN_SETTINGS for word in ("--set", setting)]
     with tempfile.TemporaryDirectory() as folder:
-        command = [str(Path(sys.executable).with_name("rl")), "train", "ppo", ENV, "--json", "--seed", str(work.seed)]
-        command += ["--stop-reward", str(work.stop_return), "--stop-timesteps", str(work.stop_env_steps)]
-        command += [word for setting in LEARN_SETTINGS for word in ("--set", setting)]
         started = time.perf_counter()
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False)
         seconds = time.perf_counter() - started
+    if done.returncode not in (0, NOT_REACHED):
+        raise RuntimeError(f"{' '.join(command)}: exit status {done.returncode}")
     result = json.loads(done.stdout.splitlines()[-1])
-    return {"seconds": seconds, **result}
+    return {
+        "seconds": seconds,
+        "env_steps": result["env_steps"],
+        "evaluation_return": result["return"],
+        "reached": result["outcome"] == "reached",
+    }

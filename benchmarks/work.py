@@ -46,7 +46,7 @@ class Work:
     """Seed of weights, sampling and envs."""
     stop_return: float = 475.0
     """`learn`: mean return of a separate evaluation that ends the run."""
-    stop_env_steps: int = 300_000
+    stop_env_steps: int = 60_000
     """`learn`: a run that has not got there by then has failed."""
     started_at: float = 0.0
     """`learn`: `time.time()` just before this process was started; filled in by `benchmarks.run`."""

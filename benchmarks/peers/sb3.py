@@ -7,6 +7,8 @@ from typing import Any
 
 from benchmarks.work import ENV, Figures, Work, measure_rate, measure_startup
 
+TOTAL_ENV_STEPS = 100_000
+"""Length of the run in rl-zoo3; learning rate and clipping fall to 0 over it."""
 EVALUATE_EVERY = 5_000
 EVALUATION_EPISODES = 20
 
@@ -96,7 +98,7 @@ def learn(work: Work) -> Figures:
         eval_freq=EVALUATE_EVERY // 8,
         verbose=0,
     )
-    model.learn(100_000, callback=evaluate)
+    model.learn(TOTAL_ENV_STEPS, callback=evaluate)
     return {
         "seconds": time.time() - work.started_at,
         "env_steps": model.num_timesteps,

@@ -1,10 +1,10 @@
 """Reinforcement learning in process: envs, connectors, modules, learners, PPO, checkpoints, and the `rl` command."""
 
 from rl_core.algorithm.algorithm import Algorithm
+from rl_core.algorithm.callbacks import Callbacks
 from rl_core.algorithm.components import Components, Extension
 from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.algorithms.ppo import PPOConfig
-from rl_core.algorithm.callbacks import Callbacks
 from rl_core.connect.protocol import ActionConnector, ConnectorState, ObsConnector
 from rl_core.learning.learner import Learner, Objective
 from rl_core.metrics import MetricsLogger

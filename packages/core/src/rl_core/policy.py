@@ -23,9 +23,8 @@ from rl_core.connect.protocol import ActionConnector, ObsConnector
 from rl_core.connect.required import FlattenObs, needs_flattening
 from rl_core.env.spaces import space_from_json, space_to_json
 from rl_core.errors import CheckpointError, RLError
-from rl_core.module.decide import decide
 from rl_core.module.rl_module import RLModule
-from rl_core.module.spec import ModuleSpec, load_tensors
+from rl_core.module.spec import ModuleSpec
 from rl_core.records import Step, Tree, Weights
 
 
@@ -109,10 +108,13 @@ class Policy:
         connectors, step = self.obs_chain(state.connectors, step)
         connectors = self.obs_chain.with_shared(connectors, self.shared)
         with torch.inference_mode():
-            noise = self.module.distribution.noise((1,), self._generator) if explore else None
-            decision = decide(self.module, tree_map(_as_tensor, step.obs), state.module, noise)
-        action = tree_map(_first_row, self.action_chain(decision.action))
-        return action, PolicyState(decision.state, connectors)
+            dist_inputs, module_state = self.module.forward_policy(tree_map(_as_tensor, step.obs), state.module)
+            distribution = self.module.distribution
+            if explore:
+                action = distribution.sample(dist_inputs, distribution.noise((1,), self._generator))
+            else:
+                action = distribution.mode(dist_inputs)
+        return tree_map(_first_row, self.action_chain(action)), PolicyState(module_state, connectors)
 
     def _batch_of_one(self, obs: Any) -> Tree:
         """Add the batch axis, checking the shapes."""
@@ -184,6 +186,37 @@ class Policy:
             ConfigError: it names a class that may not be imported.
         """
         return cls.from_state(Checkpoint(path).load(f"policies/{policy}"), module=module, allow=allow)
+
+
+def restart_state(module: RLModule, state: Tree, first: np.ndarray) -> Tree:
+    """Put a module's initial recurrent state where an episode begins (`first`: `[B]`, bool)."""
+    mask = torch.from_numpy(first)
+
+    def pick(initial: torch.Tensor, current: torch.Tensor) -> torch.Tensor:
+        return torch.where(mask.view(-1, *[1] * (current.ndim - 1)), initial, current)
+
+    return tree_map(pick, module.initial_state(len(first)), state)
+
+
+def load_tensors(module: RLModule, tensors: Mapping[str, torch.Tensor], *, what: str) -> None:
+    """Copy tensors into a module's parameters and buffers, in place.
+
+    Raises:
+        CheckpointError: names or shapes differ; the message lists how.
+    """
+    own = module.state_dict()
+    problems = [f"{name} is missing" for name in own if name not in tensors]
+    problems += [f"{name} is not in this module" for name in tensors if name not in own]
+    problems += [
+        f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    if problems:
+        raise CheckpointError(f"The weights of {what} do not fit {type(module).__name__}: " + "; ".join(problems[:8]))
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
 
 
 def with_required_connector(

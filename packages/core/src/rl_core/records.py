@@ -36,17 +36,17 @@ class Step:
 
     obs: Tree
     """`[B, ...]`: the observation the next decision is made on."""
-    reward: Float[np.ndarray, B]
+    reward: Float[np.ndarray, "B"]
     """`[B]`: reward of the transition that led here; 0 after a reset."""
-    terminated: Bool[np.ndarray, B]
+    terminated: Bool[np.ndarray, "B"]
     """`[B]`: the episode reached a terminal state, whose value is 0."""
-    truncated: Bool[np.ndarray, B]
+    truncated: Bool[np.ndarray, "B"]
     """`[B]`: the episode was cut (time limit); its value goes on past the end."""
-    first: Bool[np.ndarray, B]
+    first: Bool[np.ndarray, "B"]
     """`[B]`: `obs` is the first of an episode: stateful connectors and recurrent states start anew."""
-    artificial: Bool[np.ndarray, B]
+    artificial: Bool[np.ndarray, "B"]
     """`[B]`: the transition is not real (the env ignored the action to reset itself): it never trains."""
-    final_slots: Int[np.ndarray, K]
+    final_slots: Int[np.ndarray, "K"]
     """`[K]`: slots whose episode ended here and whose `obs` already belongs to the next one."""
     final_obs: Tree
     """`[K, ...]`: the true last observation of those slots; None when K is 0."""
@@ -84,7 +84,7 @@ class Rollout:
     """`[T, B]`"""
     valid: Bool[Tensor, "T B"] | None
     """`[T, B]`: False where the step was artificial; None when every step is real."""
-    final_index: Int[Tensor, K]
+    final_index: Int[Tensor, "K"]
     """`[K]`: positions `t * B + b` whose true next observation is not `obs[t + 1, b]`, ascending."""
     final_obs: Tree
     """`[K, ...]`: the true next observations at `final_index`; None when K is 0."""
@@ -94,13 +94,10 @@ class Rollout:
     """Version of the `Weights` this was sampled with; age is computed when it is consumed."""
     state: Tree = ()
     """`[B, ...]`: the module's recurrent state before step 0; `()` for a feed-forward module."""
+    env_steps: int
+    """Number of real env steps in it: T * B less what is not valid."""
     extras: Mapping[str, Any] = field(default_factory=dict)
     """Free-form columns `[T, B, ...]` of connectors and extensions."""
-
-    @property
-    def env_steps(self) -> int:
-        """Number of real env steps in this rollout."""
-        return self.reward.numel() if self.valid is None else int(self.valid.sum())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,15 +108,15 @@ class Batch:
     """`[N, ...]`"""
     action: Tree
     """`[N, ...]`"""
-    behavior_log_prob: Float[Tensor, N]
+    behavior_log_prob: Float[Tensor, "N"]
     """`[N]`: log-probability of `action` under the policy that acted."""
     behavior_dist_inputs: Float[Tensor, "N P"]
     """`[N, P]`"""
-    behavior_value: Float[Tensor, N]
+    behavior_value: Float[Tensor, "N"]
     """`[N]`: value estimate before the update."""
-    advantage: Float[Tensor, N]
+    advantage: Float[Tensor, "N"]
     """`[N]`"""
-    value_target: Float[Tensor, N]
+    value_target: Float[Tensor, "N"]
     """`[N]`"""
 
 

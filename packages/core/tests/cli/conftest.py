@@ -2,6 +2,7 @@
 
 import gymnasium
 import pytest
+
 from rl_core.cli import main
 
 SMALL = [

@@ -1,12 +1,12 @@
 """Every mistake ends with a clear error of one screen, without a traceback, and with nothing lost."""
 
 import os
-import shutil
 from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
+
 from rl_core.errors import RunError
 from rl_core.runs.folder import RunFolder, RunRecord
 from rl_core.runs.limits import Limits
@@ -150,7 +150,9 @@ def flip(file):
 
 @pytest.mark.parametrize("command", ["evaluate", "record"])
 @pytest.mark.parametrize("damage", [truncate, flip, Path.unlink])
-@pytest.mark.parametrize("name", ["manifest.json", "policies/default/tensors.safetensors", "policies/default/data.json"])
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "policies/default/tensors.safetensors", "policies/default/data.json"]
+)
 def test_damaged_checkpoint(rl, trained, name, damage, command):
     checkpoint = Path(trained, "checkpoints/iteration_000004")
     damage(checkpoint / name)
@@ -179,6 +181,4 @@ def test_run_with_only_damaged_checkpoints(rl, trained):
 def test_run_json_that_is_damaged(rl, trained):
     Path(trained, "run.json").write_text("{")
     check(rl("resume", trained), "run.json", "cannot be read")
-    shutil.copytree(trained, "runs/two")
-    code, out, _ = rl("list")
-    assert code == 0
+    assert rl("list")[0] == 0, "the others can still be listed"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from rl_core.cli import main, options, registry
 from rl_core.cli.display import ProgressMeter, duration, sparkline
 from rl_core.errors import ConfigError
@@ -117,7 +118,9 @@ class _EntryPoints:
         self.entries = [
             argparse.Namespace(name=name, value=f"elsewhere:{name}", load=load) for name, load in loads.items()
         ]
-        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: self.entries if group == self.group else [])
+        monkeypatch.setattr(
+            importlib.metadata, "entry_points", lambda group: self.entries if group == self.group else []
+        )
         self.group = group
 
 
@@ -158,7 +161,9 @@ def test_setting_value(text, value):
     assert type(options.setting_value(text)) is type(value)
 
 
-@pytest.mark.parametrize(("text", "value"), [("5", 5), ("1e6", 10**6), ("1_000", 1000), ("123456789012345678", 123456789012345678)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("5", 5), ("1e6", 10**6), ("1_000", 1000), ("123456789012345678", 123456789012345678)]
+)
 def test_whole_numbers(text, value):
     assert options.positive_int(text) == value
 

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+
 from rl_core.cli.display import PlainDisplay, make_display
 from rl_core.cli.live import LiveDisplay
 from rl_core.runs.folder import RunFolder, RunRecord
@@ -46,7 +47,17 @@ def test_a_terminal_gets_a_live_panel(folder):
         stream.flush()
         text = _read(main_end)
     os.close(main_end)
-    for part in ("ppo on [red]Cart[/red], seed 3", "3,000", "500", "30.0", "60.0", "▁", "█", "time left", "a line that"):
+    for part in (
+        "ppo on [red]Cart[/red], seed 3",
+        "3,000",
+        "500",
+        "30.0",
+        "60.0",
+        "▁",
+        "█",
+        "time left",
+        "a line that",
+    ):
         assert part in text
     assert "475" in text
 

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from rl_core.runs.metrics_file import read_rows
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from rl_core import Algorithm
 from rl_core.errors import NonFiniteError
 from rl_core.runs.metrics_file import read_rows
@@ -104,7 +105,18 @@ def test_evaluation_interval_is_set_only_where_the_user_did_not(rl, small):
     rl("train", "ppo", "CartPole-v1", "--stop-iters", 1, "--run-dir", "a", *small)
     config = json.loads(Path("a/config.json").read_text())
     assert config["sections"]["evaluation"]["evaluation_interval"] == round(5000 / 32)
-    rl("train", "ppo", "CartPole-v1", "--stop-iters", 3, "--run-dir", "b", *small, "--set", "evaluation.evaluation_interval=0")
+    rl(
+        "train",
+        "ppo",
+        "CartPole-v1",
+        "--stop-iters",
+        3,
+        "--run-dir",
+        "b",
+        *small,
+        "--set",
+        "evaluation.evaluation_interval=0",
+    )
     assert [math.isnan(row["evaluation/num_episodes"] or math.nan) for row in rows_of("b")] == [True, True, False]
 
 
@@ -155,11 +167,14 @@ def test_nothing_heavy_is_imported_to_train(tmp_path):
     program = (
         "import sys, rl_core.cli\n"
         "code = rl_core.cli.main(['train', 'ppo', 'CartPole-v1', '--stop-iters', '1'])\n"
-        "print([name for name in ('matplotlib', 'tensorboard', 'imageio', 'rich', 'torch._dynamo') if name in sys.modules])\n"
+        "heavy = ('matplotlib', 'tensorboard', 'imageio', 'rich', 'torch._dynamo')\n"
+        "print([name for name in heavy if name in sys.modules])\n"
         "sys.exit(code)"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
 

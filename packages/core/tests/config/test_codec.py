@@ -65,7 +65,9 @@ CONFIGS = {
     "numbers": PPOConfig().training(lr=1, gamma=0.1, num_epochs=3).debugging(seed=7).evaluation(evaluation_interval=2),
     "schedules": PPOConfig().training(lr=[[0, 1e-3], [1e5, 0]], entropy_coeff=((0, 0.1), (10, 0.0))),
     "none": PPOConfig().training(grad_clip=None, vf_clip_param=0.3),
-    "id": PPOConfig().environment("CartPole-v1", env_config={"sutton_barto_reward": True, "deep": {"a": None, "b": 1.5}}),
+    "id": PPOConfig().environment(
+        "CartPole-v1", env_config={"sutton_barto_reward": True, "deep": {"a": None, "b": 1.5}}
+    ),
     "env class": PPOConfig().environment(OwnEnv),
     "env function": PPOConfig().environment(make_env),
     "connectors": PPOConfig().env_runners(env_to_module_connector=(Scale(), Scale(2.0, (1, 2), Scale(3.0)))),
@@ -90,8 +92,10 @@ def test_config_comes_back_from_json_as_it_was(name):
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3).map(tuple)
-    | st.dictionaries(st.text(max_size=4).filter(lambda key: not key.startswith("$")), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=4).filter(lambda key: not key.startswith("$")), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
@@ -105,9 +109,15 @@ def test_plain_data_comes_back_as_it_was_with_lists_as_tuples(value):
     ("config", "message"),
     [
         (PPOConfig().environment(lambda config: None), r"^environment\.env: a lambda cannot be stored"),
-        (PPOConfig().environment("A", env_config={"f": lambda: 0}), r"^environment\.env_config: a lambda cannot be stored"),
+        (
+            PPOConfig().environment("A", env_config={"f": lambda: 0}),
+            r"^environment\.env_config: a lambda cannot be stored",
+        ),
         (PPOConfig().environment("A", env_config={"$import": "x"}), r"^environment\.env_config: Mapping keys"),
-        (PPOConfig().environment("A", env_config={"d": {1: 2}}), r"^environment\.env_config: Mapping keys must be strings"),
+        (
+            PPOConfig().environment("A", env_config={"d": {1: 2}}),
+            r"^environment\.env_config: Mapping keys must be strings",
+        ),
     ],
 )
 def test_what_has_no_stored_form_is_refused_with_the_settings_name(config, message):
@@ -130,7 +140,9 @@ def test_an_extension_that_cannot_be_stored_is_named():
 
 def test_an_instance_is_noted_and_refused_on_loading_with_what_to_do():
     stored = PPOConfig().callbacks(callbacks_class=OwnCallbacks()).to_dict()
-    with pytest.raises(ConfigError, match=r"An instance of .*:OwnCallbacks was given to the config.*Algorithm\.restore"):
+    with pytest.raises(
+        ConfigError, match=r"An instance of .*:OwnCallbacks was given to the config.*Algorithm\.restore"
+    ):
         PPOConfig.from_dict(stored)
 
 
@@ -267,7 +279,9 @@ STORED = json.loads(json.dumps(CONFIGS["connectors"].copy().use(NoExtension()).t
 
 
 @settings(max_examples=200)
-@given(path=st.sampled_from(list(paths_of(STORED))), value=json_values | st.just({"$object": 3}) | st.just({"$import": []}))
+@given(
+    path=st.sampled_from(list(paths_of(STORED))), value=json_values | st.just({"$object": 3}) | st.just({"$import": []})
+)
 def test_a_damaged_file_is_refused_with_our_errors_only(path, value):
     value = json.loads(json.dumps(encode(value))) if not isinstance(value, dict) else value
     try:

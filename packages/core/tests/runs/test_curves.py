@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+
 from rl_core import PPOConfig
 from rl_core.runs.chart import Line, line_chart, ticks
 from rl_core.runs.curves import Curve, draw_runs, format_count, mean_and_band

@@ -3,6 +3,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rl_core.runs.event_file import EventFile, _crc32c
 
 

@@ -2,6 +2,7 @@ import os
 import socket
 
 import pytest
+
 from rl_core.errors import RunError
 from rl_core.runs.folder import RunFolder, RunRecord, find_runs
 from rl_core.runs.limits import Limits

@@ -1,6 +1,7 @@
 import math
 
 import pytest
+
 from rl_core.runs.limits import Limits, Outcome
 
 
@@ -29,7 +30,13 @@ def test_updated_keeps_what_is_not_given():
 
 def outcome(status, return_mean=10.0):
     return Outcome(
-        status=status, stopped_by="time", return_mean=return_mean, num_episodes=20, env_steps=4096, iteration=2, seconds=1.26
+        status=status,
+        stopped_by="time",
+        return_mean=return_mean,
+        num_episodes=20,
+        env_steps=4096,
+        iteration=2,
+        seconds=1.26,
     )
 
 
@@ -40,6 +47,8 @@ def test_exit_codes(status, code):
 
 def test_outcome_in_words_and_json():
     text = outcome("limit").sentence(Limits(reward=475.0))
-    expected = "limit first: time used up before stop reward 475: return 10.0 (20 evaluation episodes), 4,096 env steps, 1.3 s"
+    expected = (
+        "limit first: time used up before stop reward 475: return 10.0 (20 evaluation episodes), 4,096 env steps, 1.3 s"
+    )
     assert text == expected
     assert outcome("finished", math.nan).to_json()["return"] is None

@@ -1,7 +1,9 @@
 import json
 import math
 
-from rl_core.runs.metrics_file import MetricsFile, column, drop_rows_after, last_row, read_rows
+import numpy as np
+import torch
+from rl_core.runs.metrics_file import MetricsFile, column, drop_rows_after, last_row, plain_row, read_rows
 
 
 def write(path, rows):
@@ -46,3 +48,9 @@ def test_rows_after_an_iteration_are_dropped_and_writing_goes_on(tmp_path):
     assert drop_rows_after(path, 3) == 2
     write(path, [{"training_iteration": 4}])
     assert [row["training_iteration"] for row in read_rows(path)] == [1, 2, 3, 4]
+
+
+def test_scalars_of_other_libraries_become_numbers():
+    row = plain_row({"a": np.int64(3), "b": np.float32(0.5), "c": torch.tensor(2.0), "d": 1, "e": "text"})
+    assert row == {"a": 3, "b": 0.5, "c": 2.0, "d": 1, "e": "text"}
+    assert [type(value) for value in row.values()] == [int, float, float, int, str]

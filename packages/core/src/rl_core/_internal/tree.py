@@ -31,4 +31,9 @@ def tree_leaves(tree: Tree) -> Iterator[Any]:
 
 def tree_zip(fn: Callable[..., Any], trees: Sequence[Tree]) -> Tree:
     """Combine several trees of equal structure leaf by leaf: `fn([leaf of each tree])`."""
-    return tree_map(lambda *leaves: fn(leaves), *trees)
+    first = trees[0]
+    if isinstance(first, dict):
+        return {key: tree_zip(fn, [tree[key] for tree in trees]) for key in first}
+    if isinstance(first, tuple):
+        return tuple(tree_zip(fn, parts) for parts in zip(*trees, strict=True))
+    return fn(trees)

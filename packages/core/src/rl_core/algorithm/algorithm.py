@@ -13,15 +13,14 @@ from typing import Any
 
 import torch
 
+from rl_core.algorithm.callbacks import CallbackList
 from rl_core.algorithm.components import Context, Runner
 from rl_core.algorithm.config import AlgorithmConfig
-from rl_core.algorithm.callbacks import CallbackList
 from rl_core.checkpoint import Checkpoint, save_checkpoint
 from rl_core.env.spaces import same_space, space_from_json
 from rl_core.errors import CheckpointError
 from rl_core.metrics import MetricsLogger, summarise
-from rl_core.module.spec import load_tensors
-from rl_core.policy import Policy
+from rl_core.policy import Policy, load_tensors
 from rl_core.rng import stream_seed
 
 EVALUATION_KEYS = (
@@ -72,6 +71,7 @@ class Algorithm:
         self._returns: deque[float] = deque(maxlen=window)
         self._lengths: deque[float] = deque(maxlen=window)
         self._evaluation = dict.fromkeys((f"evaluation/{key}" for key in EVALUATION_KEYS), math.nan)
+        self._evaluation_interval = self.config.evaluation.settings.evaluation_interval
         self._timers = dict.fromkeys(TIMERS, 0.0)
         self._iteration_steps = 0
         self._publish()
@@ -109,13 +109,13 @@ class Algorithm:
         self._iteration_steps = 0
         learner_metrics = self.training_step()
         self.iteration += 1
-        interval = self.config.evaluation.settings.evaluation_interval
-        if interval and self.iteration % interval == 0:
+        if self._evaluation_interval and self.iteration % self._evaluation_interval == 0:
             self.evaluate()
         elapsed = time.perf_counter() - start
         self.time_total_s += elapsed
         result = self._result(learner_metrics, elapsed)
-        self.callbacks.call("on_train_result", algorithm=self, result=result)
+        if self.callbacks.members:
+            self.callbacks.call("on_train_result", algorithm=self, result=result)
         return result
 
     def training_step(self) -> dict[str, float]:
@@ -134,9 +134,8 @@ class Algorithm:
         """Sample one rollout and count its steps and episodes."""
         with self.timer("sample_s"):
             rollout = self.env_runner.sample()
-        steps = rollout.env_steps
-        self.env_steps += steps
-        self._iteration_steps += steps
+        self.env_steps += rollout.env_steps
+        self._iteration_steps += rollout.env_steps
         episodes = self.env_runner.episodes
         self._returns.extend(episodes.returns.tolist())
         self._lengths.extend(episodes.lengths.tolist())
@@ -164,7 +163,6 @@ class Algorithm:
             "training_iteration": self.iteration,
             "env_steps": self.env_steps,
             "env_steps_per_s": steps / elapsed,
-            "policy_version": self.policy.version,
             "time_this_iter_s": elapsed,
             "time_total_s": self.time_total_s,
             **summarise("env_runners", self._returns, self._lengths),

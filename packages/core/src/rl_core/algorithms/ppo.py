@@ -18,9 +18,8 @@ from rl_core._internal.tree import tree_map
 from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.config.check import Range
 from rl_core.config.section import Section
-from rl_core.config.settings import Fraction, Positive, Schedule, TrainingSettings, check_schedule
-from rl_core.errors import ConfigError
-from rl_core.learning.learner import Metrics, Objective
+from rl_core.config.settings import Fraction, Schedule, check_schedule
+from rl_core.learning.learner import Metrics, MinibatchSettings, Objective
 from rl_core.learning.schedule import value_at
 from rl_core.module.rl_module import RLModule
 from rl_core.ops.losses import LossCoefficients, clipped_actor_critic_loss
@@ -29,15 +28,11 @@ from rl_core.records import Batch, Rollout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PPOSettings(TrainingSettings):
+class PPOSettings(MinibatchSettings):
     """Section `training` of PPO."""
 
     lambda_: Fraction = 0.95
     """GAE's trade of bias (0) for variance (1). Source: Schulman et al. 2017, table 3."""
-    num_epochs: Positive = 10
-    """Passes over each batch. Source: as above."""
-    minibatch_size: Positive = 64
-    """Samples per optimiser step; the batch is split evenly into minibatches of at most this many. Source: as above."""
     clip_param: Annotated[float, Range(gt=0)] = 0.2
     """Bound of the probability ratio's distance from 1. Source: as above."""
     vf_loss_coeff: Annotated[float, Range(ge=0)] = 0.5
@@ -53,18 +48,11 @@ class PPOSettings(TrainingSettings):
     kl_target: Annotated[float, Range(gt=0)] = 0.01
     """Where the adaptive KL weight steers: it is doubled above 1.5 times this, halved below 1 / 1.5 of it.
     Source: Schulman et al. 2017, section 4."""
-    target_kl: Annotated[float, Range(gt=0)] | None = None
-    """Stop the epochs of an update when a minibatch's KL estimate exceeds 1.5 times this; None never."""
 
     def check(self) -> None:
         """Check the schedules and that a minibatch fits into the batch."""
-        check_schedule("lr", self.lr)
+        MinibatchSettings.check(self)
         check_schedule("entropy_coeff", self.entropy_coeff)
-        if self.minibatch_size > self.train_batch_size_per_learner:
-            raise ConfigError(
-                f"minibatch_size: got {self.minibatch_size}, expected at most train_batch_size_per_learner, which is "
-                f"{self.train_batch_size_per_learner}. Set both."
-            )
 
 
 def prepare(module: RLModule, rollout: Rollout, settings: PPOSettings) -> tuple[Batch, Metrics]:
@@ -145,15 +133,12 @@ def loss(module: RLModule, batch: Batch, settings: PPOSettings) -> tuple[Tensor,
 
 
 def settings_at(settings: PPOSettings, env_steps: int) -> PPOSettings:
-    """Read the entropy coefficient's schedule."""
-    if isinstance(settings.entropy_coeff, float):
+    """Read the schedules of learning rate and entropy coefficient."""
+    if isinstance(settings.lr, float) and isinstance(settings.entropy_coeff, float):
         return settings
-    return dataclasses.replace(settings, entropy_coeff=value_at(settings.entropy_coeff, env_steps))
-
-
-def should_stop(report: Mapping[str, Tensor], settings: PPOSettings) -> bool:
-    """Whether the policy has moved too far in this update."""
-    return settings.target_kl is not None and float(report["kl"]) > 1.5 * settings.target_kl
+    return dataclasses.replace(
+        settings, lr=value_at(settings.lr, env_steps), entropy_coeff=value_at(settings.entropy_coeff, env_steps)
+    )
 
 
 def adapt(settings: PPOSettings, metrics: Metrics) -> PPOSettings:
@@ -167,9 +152,7 @@ def adapt(settings: PPOSettings, metrics: Metrics) -> PPOSettings:
     return settings
 
 
-OBJECTIVE = Objective(
-    prepare=prepare, loss=loss, settings_at=settings_at, should_stop=should_stop, adapt=adapt, adaptive=("kl_coeff",)
-)
+OBJECTIVE = Objective(prepare=prepare, loss=loss, settings_at=settings_at, adapt=adapt, adaptive=("kl_coeff",))
 
 
 class PPOConfig(AlgorithmConfig):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from rl_core.runs.folder import RunFolder
-from rl_core.runs.limits import Limits
+from rl_core.runs.limits import Limits, StoppedBy
 from rl_core.runs.loop import Display, is_evaluated
 
 PLAIN_INTERVAL_S = 2.0
@@ -41,7 +42,7 @@ class ProgressMeter:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._history: list[tuple[float, int]] = []  # (seconds, env steps) of the last few seconds
-        self._first: tuple[float, dict[str, float]] | None = None
+        self._first: tuple[float, Mapping[StoppedBy, float]] | None = None
         self._evaluation = (math.nan, 0)
         self.now = Progress()
 
@@ -64,7 +65,7 @@ class ProgressMeter:
             evaluation=self._evaluation[0],
             evaluation_step=self._evaluation[1],
             fraction=min(fraction, 1.0),
-            seconds_left=self._seconds_left(seconds, dict(fractions)),
+            seconds_left=self._seconds_left(seconds, fractions),
         )
         return self.now
 
@@ -72,7 +73,7 @@ class ProgressMeter:
         (start, steps_before), (end, steps) = self._history[0], self._history[-1]
         return (steps - steps_before) / (end - start) if end > start else first_rate
 
-    def _seconds_left(self, seconds: float, fractions: dict[str, float]) -> float:
+    def _seconds_left(self, seconds: float, fractions: Mapping[StoppedBy, float]) -> float:
         """Extrapolate each limit from this session's progress, and take the one that comes first."""
         if self._first is None:
             self._first = (seconds, fractions)
@@ -166,7 +167,7 @@ def sparkline(values: Sequence[float], *, width: int, bars: str = BARS) -> str:
         return ""
     count = min(width, len(known))
     edges = [round(index * len(known) / count) for index in range(count + 1)]
-    means = [sum(known[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    means = [sum(known[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
     low, high = min(means), max(means)
     scale = (len(bars) - 1) / (high - low) if high > low else 0.0
     return "".join(bars[round((mean - low) * scale)] for mean in means)

@@ -88,9 +88,7 @@ class LiveDisplay:
             Text("steps", soft), Text(f"{progress.env_steps:,}", strong),
             Text("steps/s", soft), Text(number(progress.steps_per_s, 0), strong),
         )  # fmt: skip
-        table.add_row(
-            Text("time", soft), Text(duration(self._seconds + since)), Text("time left", soft), Text(left)
-        )
+        table.add_row(Text("time", soft), Text(duration(self._seconds + since)), Text("time left", soft), Text(left))
         lines = Table.grid(padding=(0, 2))
         room = max(width - 34, 8)
         for name, value, history, color in (

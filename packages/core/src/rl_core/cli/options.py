@@ -114,16 +114,30 @@ def allowed(options: argparse.Namespace) -> Sequence[str]:
 
 
 def apply_settings(config: AlgorithmConfig, settings: Sequence[str]) -> None:
-    """Apply `--set` options in order; values that are JSON are read as such, all others as text.
+    """Apply `--set` options; of those with the same name, the last one counts.
+
+    Their order does not matter: one that is refused, such as a batch smaller than the minibatch that another option
+    is about to change, is tried again after the others.
 
     Raises:
         ConfigError: an option is not NAME=VALUE, or the config refuses it.
     """
+    waiting: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not name.strip():
             raise ConfigError(f"--set {setting}: expected SECTION.NAME=VALUE, such as --set training.lr=1e-3.")
-        config.set(name.strip(), setting_value(text.strip()))
+        waiting[name.strip()] = setting_value(text.strip())
+    while waiting:
+        refused: dict[str, ConfigError] = {}
+        for name, value in waiting.items():
+            try:
+                config.set(name, value)
+            except ConfigError as error:
+                refused[name] = error
+        if len(refused) == len(waiting):
+            raise next(iter(refused.values()))
+        waiting = {name: waiting[name] for name in refused}
 
 
 def setting_value(text: str) -> Any:
@@ -168,7 +182,7 @@ def find_checkpoint(path: Path, note: Callable[[str], None]) -> tuple[Path, RunF
     if (path / "run.json").is_file():
         folder = RunFolder.open(path)
         return newest_good_checkpoint(folder, note), folder
-    if (path / MANIFEST).is_file() or path.parent.name == "checkpoints" and path.is_dir():
+    if (path / MANIFEST).is_file() or (path.parent.name == "checkpoints" and path.is_dir()):
         return path, None
     what = (
         "holds neither run.json nor manifest.json"

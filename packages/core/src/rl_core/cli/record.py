@@ -32,10 +32,18 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         description="Play episodes with a trained policy in an env rendered as rgb_array, and write them as a video.",
         allow_abbrev=False,
     )
-    parser.add_argument("path", type=Path, metavar="RUN|CHECKPOINT", help="folder of a run (its newest checkpoint) or a checkpoint")
+    parser.add_argument(
+        "path", type=Path, metavar="RUN|CHECKPOINT", help="folder of a run (its newest checkpoint) or a checkpoint"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.mp4", help="video to write")
     parser.add_argument("--episodes", type=options.positive_int, default=1, metavar="N", help="default: 1")
-    parser.add_argument("--max-steps", type=options.positive_int, default=10_000, metavar="N", help="steps per episode at most; default: 10,000")
+    parser.add_argument(
+        "--max-steps",
+        type=options.positive_int,
+        default=10_000,
+        metavar="N",
+        help="steps per episode at most; default: 10,000",
+    )
     parser.add_argument("--seed", type=options.whole_number, default=0, metavar="S", help="of the env; default: 0")
     parser.add_argument("--explore", action="store_true", help="draw actions; default: take the likeliest")
     options.add_allow(parser)
@@ -46,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Record."""
     check_output(arguments.output, FORMATS)
     try:
-        import imageio.v2 as imageio
+        import imageio.v2
     except ImportError as error:
         raise RunError(f"imageio is needed to write a video ({error}): {INSTALL_HINT}") from error
     checkpoint, _ = options.find_checkpoint(arguments.path, lambda text: print(text, file=sys.stderr))
@@ -63,7 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
         # Written beside and moved: a failure half-way leaves neither half a video nor none where there was one.
         temporary = arguments.output.with_name(f".{arguments.output.stem}.tmp.mp4")
         try:
-            with imageio.get_writer(temporary, fps=_fps(env), macro_block_size=None, ffmpeg_log_level="error") as writer:
+            with imageio.get_writer(
+                temporary, fps=_fps(env), macro_block_size=None, ffmpeg_log_level="error"
+            ) as writer:
                 writer.append_data(first)
                 for frame in frames:
                     writer.append_data(frame)
@@ -83,6 +93,11 @@ def _check_renders(env: gymnasium.Env[Any, Any], name: str) -> None:
     if env.render_mode != "rgb_array":
         modes = ", ".join(map(repr, env.metadata.get("render_modes", ()))) or "none"
         raise EnvError(f"{name} cannot be filmed: it needs render_mode 'rgb_array', and supports {modes}.")
+
+
+def _open_video(imageio: Any, path: Path, fps: float) -> Any:
+    """Open a video for writing, at the frames' own size."""
+    return imageio.get_writer(path, fps=fps, macro_block_size=None, ffmpeg_log_level="error")
 
 
 def _fps(env: gymnasium.Env[Any, Any]) -> float:

@@ -42,7 +42,7 @@ def import_path(thing: Any) -> str:
     return f"{module}:{name}"
 
 
-def resolve_import(path: str, *, allow: Collection[str] = ()) -> Any:
+def resolve_import(path: object, *, allow: Collection[str] = ()) -> Any:
     """Find the class or function that `import_path` named.
 
     Args:
@@ -64,7 +64,9 @@ def resolve_import(path: str, *, allow: Collection[str] = ()) -> Any:
         raise ConfigError(f"{path!r} cannot be found ({error}). Is the package that defines it installed?") from None
     if getattr(thing, "__module__", None) != module_name or module_name.partition(".")[0] in sys.stdlib_module_names:
         # `rl_core.checkpoint:os.system`, `logging.config:dictConfig`: reachable, but nobody stores such a thing.
-        raise ConfigError(f"{path!r} is not a class or function that {module_name} defines for this; a file may not use it.")
+        raise ConfigError(
+            f"{path!r} is not a class or function that {module_name} defines for this; a file may not use it."
+        )
     return thing
 
 
@@ -94,7 +96,9 @@ def encode(value: Any) -> JSON:
         return {key: encode(item) for key, item in value.items()}
     if isinstance(value, Storable | Settings):
         if not dataclasses.is_dataclass(value):
-            raise ConfigError(f"{type(value).__name__} cannot be stored: write @dataclass(frozen=True) above the class.")
+            raise ConfigError(
+                f"{type(value).__name__} cannot be stored: write @dataclass(frozen=True) above the class."
+            )
         stored = [field.name for field in dataclasses.fields(cast(Any, value)) if field.init]
         fields = {name: encode(getattr(value, name)) for name in stored}
         return fields if isinstance(value, Settings) else {"$object": import_path(type(value)), "fields": fields}

@@ -7,7 +7,7 @@ from typing import Any
 
 from rl_core.connect.protocol import ActionConnector, ConnectorState, ObsConnector
 from rl_core.env.spaces import Space
-from rl_core.errors import ConfigError, RLError
+from rl_core.errors import ConfigError
 from rl_core.records import Step, Tree
 
 ChainState = tuple[ConnectorState, ...]
@@ -32,16 +32,13 @@ class ObsChain:
             try:
                 bound.append(piece.bind(self.spaces[-1], action_space))
                 self.spaces.append(bound[-1].output_space(self.spaces[-1], action_space))
-            except (RLError, ValueError, TypeError, AttributeError) as error:
+            except Exception as error:
                 raise ConfigError(
                     f"Observation connector {place} ({type(piece).__name__}) cannot take {self.spaces[-1]}: {error}"
                 ) from error
         self.pieces = tuple(bound)
-
-    @property
-    def output_space(self) -> Space:
+        self.output_space = self.spaces[-1]
         """The space of the module's input."""
-        return self.spaces[-1]
 
     def initial_state(self, num_slots: int) -> ChainState:
         """Make the state of all pieces before the first step."""
@@ -90,7 +87,7 @@ class ActionChain:
             try:
                 bound.append(piece.bind(self.module_space))
                 self.module_space = bound[-1].module_space(self.module_space)
-            except (RLError, ValueError, TypeError, AttributeError) as error:
+            except Exception as error:
                 raise ConfigError(
                     f"Action connector {place} ({type(piece).__name__}) cannot feed {self.module_space}: {error}"
                 ) from error

@@ -93,12 +93,13 @@ def _converter(space: Space, clip: bool, rescale: bool) -> Callable[[Any], Any]:
 
 def _box_converter(space: Box, clip: bool, rescale: bool) -> Callable[[Any], Any]:
     """Scale and clip to the bounds of a Box."""
-    low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+    low, high = space.low, space.high
     if rescale:
         if not space.is_bounded():
             raise ValueError(f"normalize_actions needs finite bounds, got {space}. Set it to False.")
         centre, half = (high + low) / 2, (high - low) / 2
-        return lambda action: (np.clip(action.numpy(), -1.0, 1.0) * half + centre).astype(space.dtype)
+        # The last clip takes off what rounding puts beyond a bound.
+        return lambda action: np.clip(np.clip(action.numpy(), -1.0, 1.0) * half + centre, low, high).astype(space.dtype)
     if clip:
-        return lambda action: np.clip(action.numpy(), low, high).astype(space.dtype, copy=False)
+        return lambda action: np.clip(action.numpy().astype(space.dtype, copy=False), low, high)
     return lambda action: action.numpy().astype(space.dtype, copy=False)

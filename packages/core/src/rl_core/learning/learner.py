@@ -5,31 +5,45 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from rl_core._internal.tree import tree_leaves, tree_map
-from rl_core.config.settings import TrainingSettings
-from rl_core.errors import NonFiniteError
+from rl_core.config.check import Range
+from rl_core.config.settings import Positive, TrainingSettings, check_schedule
+from rl_core.errors import ConfigError, NonFiniteError
 from rl_core.learning.minibatch import minibatches
 from rl_core.learning.optimizer import FlatAdam
-from rl_core.learning.schedule import value_at
 from rl_core.module.rl_module import RLModule
 from rl_core.records import Batch, Rollout, Weights
 
 Metrics = dict[str, float]
 
 
-class MinibatchSettings(Protocol):
-    """What the learner reads of an algorithm's settings besides `TrainingSettings`."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MinibatchSettings(TrainingSettings):
+    """What the learner reads of an algorithm's settings; the algorithm adds what its loss needs."""
 
-    num_epochs: int
-    minibatch_size: int
+    num_epochs: Positive = 10
+    """Passes over each batch. Source: Schulman et al. 2017, table 3."""
+    minibatch_size: Positive = 64
+    """Samples per optimiser step; the batch is split evenly into minibatches of at most this many. Source: as above."""
+    target_kl: Annotated[float, Range(gt=0)] | None = None
+    """Stop the epochs of an update when the `kl` that the loss reports exceeds 1.5 times this; None never."""
+
+    def check(self) -> None:
+        """Check the learning rate's schedule and that a minibatch fits into the batch."""
+        check_schedule("lr", self.lr)
+        if self.minibatch_size > self.train_batch_size_per_learner:
+            raise ConfigError(
+                f"minibatch_size: got {self.minibatch_size}, expected at most train_batch_size_per_learner, which is "
+                f"{self.train_batch_size_per_learner}. Set both."
+            )
 
 
-S = TypeVar("S", bound=TrainingSettings)
+S = TypeVar("S", bound=MinibatchSettings)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +56,6 @@ class Objective(Generic[S]):
     """The scalar to minimise for one minibatch, and scalars to report; the same names each time."""
     settings_at: Callable[[S, int], S]
     """The settings with schedules read at a number of env steps."""
-    should_stop: Callable[[Mapping[str, Tensor], S], bool]
-    """Whether to end this update before the step of the minibatch with these figures."""
     adapt: Callable[[S, Metrics], S]
     """Settings for the next update after this one's figures, such as an adaptive KL coefficient."""
     adaptive: tuple[str, ...] = ()
@@ -87,51 +99,40 @@ class Learner(Generic[S]):
             NonFiniteError: a loss or gradient became NaN or infinite; that step was not taken.
         """
         settings = self.objective.settings_at(self.settings, self.env_steps)
-        lr = value_at(settings.lr, self.env_steps)
+        assert isinstance(settings.lr, float), "settings_at reads the schedule"
         device = self.optimizer.flat.device
         if rollout.reward.device != device:
             rollout = to_device(rollout, device)
         batch, metrics = self.objective.prepare(self.module, rollout, settings)
-        self.env_steps += rollout.env_steps
-        metrics |= self._run_minibatches(batch, settings, lr)
-        metrics["lr"] = lr
-        metrics["policy_age"] = float(self.version - rollout.policy_version)
-        self.version += 1
-        self.settings = self.objective.adapt(self.settings, metrics)
-        return {f"learner/{self.name}/{key}": value for key, value in metrics.items()}
-
-    def _run_minibatches(self, batch: Batch, settings: S, lr: float) -> Metrics:
-        """Take one optimiser step per minibatch and average what the losses report."""
         reports: list[Tensor] = []
         norms: list[float] = []
-        names: tuple[str, ...] = ()
+        report: Mapping[str, Tensor] = {}
         stopped = False
-        epochs = minibatches(
-            batch,
-            size=settings.minibatch_size,  # type: ignore[attr-defined]
-            num_epochs=settings.num_epochs,  # type: ignore[attr-defined]
-            generator=self.generator,
-        )
-        for minibatch in epochs:
+        num_epochs, size = settings.num_epochs, settings.minibatch_size
+        for minibatch in minibatches(batch, size=size, num_epochs=num_epochs, generator=self.generator):
             loss, report = self.objective.loss(self.module, minibatch, settings)
-            names = tuple(report)
             reports.append(torch.stack(tuple(report.values())))
-            if self.objective.should_stop(report, settings):
+            if settings.target_kl is not None and float(report["kl"]) > 1.5 * settings.target_kl:
                 stopped = True
                 break
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             norms.append(self.optimizer.clip(settings.grad_clip, settings.grad_clip_by))
-            if not math.isfinite(norms[-1] + float(loss.detach())):
-                raise NonFiniteError(_describe_failure(self.name, float(loss.detach()), norms[-1], minibatch))
-            self.optimizer.step(lr)
-        means = torch.stack(reports).mean(0).tolist()
-        return {
-            **dict(zip(names, means, strict=True)),
+            if not math.isfinite(norms[-1] + loss.item()):
+                raise NonFiniteError(_describe_failure(self.name, loss.item(), norms[-1], minibatch))
+            self.optimizer.step(settings.lr)
+        metrics |= dict(zip(report, torch.stack(reports).mean(0).tolist(), strict=True))
+        metrics |= {
             "grad_norm": sum(norms) / max(len(norms), 1),
             "num_minibatches": float(len(norms)),
             "stopped_early": float(stopped),
+            "lr": settings.lr,
+            "policy_age": float(self.version - rollout.policy_version),
         }
+        self.version += 1
+        self.env_steps += rollout.env_steps
+        self.settings = self.objective.adapt(self.settings, metrics)
+        return {f"learner/{self.name}/{key}": value for key, value in metrics.items()}
 
     def weights(self) -> Weights:
         """Publish the module: views of the tensors, not copies."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Iterator
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from rl_core._internal.tree import tree_map
 from rl_core.records import Batch
@@ -30,25 +29,6 @@ def minibatches(batch: Batch, *, size: int, num_epochs: int, generator: torch.Ge
     columns = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
     for _ in range(num_epochs):
         order = torch.randperm(num_samples, generator=generator).to(batch.advantage.device)
-        parts = {name: _split(column, order, sizes) for name, column in columns.items()}
-        for part in range(num_parts):
-            yield Batch(**{name: _part(column, part) for name, column in parts.items()})
-
-
-def _split(column: Any, order: Tensor, sizes: list[int]) -> Any:
-    """Reorder each leaf once and cut it into views."""
-    return tree_map(lambda leaf: _Parts(leaf.index_select(0, order).split(sizes)), column)
-
-
-class _Parts:
-    """The parts of one leaf (its own class, so that a tree does not take the tuple for a branch)."""
-
-    __slots__ = ("views",)
-
-    def __init__(self, views: tuple[Tensor, ...]) -> None:
-        self.views = views
-
-
-def _part(column: Any, index: int) -> Any:
-    """Take one part of each leaf."""
-    return tree_map(lambda parts: parts.views[index], column)
+        for index in torch.split(order, sizes):
+            take = operator.methodcaller("index_select", 0, index)
+            yield Batch(**{name: tree_map(take, column) for name, column in columns.items()})

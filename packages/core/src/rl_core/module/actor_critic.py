@@ -61,6 +61,7 @@ class ActorCritic(RLModule):
         num_outputs = self._init_log_std(settings)
         shared = is_image if settings.vf_share_layers == "auto" else settings.vf_share_layers
         self.trunk = _body(space, settings) if shared else None
+        self._plain = self._num_vector_axes == 1 and not self._convert and self.trunk is None
         self.policy = self._network(space, num_outputs, settings.policy_head_gain)
         self.value = self._network(space, 1, settings.value_head_gain)
         if not settings.free_log_std:
@@ -68,17 +69,20 @@ class ActorCritic(RLModule):
 
     def forward_policy(self, obs: Tensor, state: Tree = ()) -> tuple[Tensor, Tree]:
         """Return the distribution's inputs `[..., P]` and the state as it came."""
-        return self._dist_inputs(self.policy(self._features(obs))), state
+        outputs = self.policy(obs if self._plain else self._features(obs))
+        return outputs if self.log_std is None else self._dist_inputs(outputs, self.log_std), state
 
     def forward_value(self, obs: Tensor) -> Tensor:
         """Return the values `[...]`."""
-        value: Tensor = self.value(self._features(obs))
+        value: Tensor = self.value(obs if self._plain else self._features(obs))
         return value.squeeze(-1)
 
     def forward_train(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Return distribution inputs `[..., P]` and values `[...]`, computing a shared trunk once."""
-        features = self._features(obs)
-        return self._dist_inputs(self.policy(features)), self.value(features).squeeze(-1)
+        features = obs if self._plain else self._features(obs)
+        outputs = self.policy(features)
+        dist_inputs = outputs if self.log_std is None else self._dist_inputs(outputs, self.log_std)
+        return dist_inputs, self.value(features).squeeze(-1)
 
     def _features(self, obs: Tensor) -> Tensor:
         """Bring observations into the form the networks take, through the trunk if there is one."""
@@ -88,11 +92,8 @@ class ActorCritic(RLModule):
             obs = obs.to(torch.float32)
         return obs if self.trunk is None else self.trunk(obs)
 
-    def _dist_inputs(self, outputs: Tensor) -> Tensor:
+    def _dist_inputs(self, outputs: Tensor, log_std: Tensor) -> Tensor:
         """Complete the policy's outputs with the log standard deviations that do not depend on the observation."""
-        log_std = self.log_std
-        if log_std is None:
-            return outputs
         dist_inputs = torch.cat((outputs, log_std.expand(*outputs.shape[:-1], -1)), -1)
         return dist_inputs if self._order is None else dist_inputs.index_select(-1, self._order)
 

@@ -51,7 +51,9 @@ class Categorical(Distribution):
     def log_prob_and_entropy(self, inputs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Return both `[...]` from one log-softmax."""
         log_probs = inputs.log_softmax(-1)  # [..., n]
-        return log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1), _entropy(log_probs)
+        # exp * log rather than softmax * log: finite gradients where a probability underflows to 0.
+        entropy = -(log_probs.exp() * log_probs).sum(-1)
+        return log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1), entropy
 
     def kl(self, inputs: Tensor, other_inputs: Tensor) -> Tensor:
         """Return `sum p (log p - log q)` `[...]`."""

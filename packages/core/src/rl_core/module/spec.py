@@ -93,24 +93,3 @@ class ModuleSpec:
         if not (isinstance(kind, type) and issubclass(kind, RLModule)):
             raise ConfigError(f"{data['class']!r} is not derived from RLModule; a checkpoint may not create it.")
         return cls(module_class=kind, model_config=model_config)
-
-
-def load_tensors(module: RLModule, tensors: Mapping[str, torch.Tensor], *, what: str) -> None:
-    """Copy tensors into a module's parameters and buffers, in place.
-
-    Raises:
-        CheckpointError: names or shapes differ; the message lists how.
-    """
-    own = module.state_dict()
-    problems = [f"{name} is missing" for name in own if name not in tensors]
-    problems += [f"{name} is not in this module" for name in tensors if name not in own]
-    problems += [
-        f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}"
-        for name, tensor in own.items()
-        if name in tensors and tensors[name].shape != tensor.shape
-    ]
-    if problems:
-        raise CheckpointError(f"The weights of {what} do not fit {type(module).__name__}: " + "; ".join(problems[:8]))
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(tensors[name])

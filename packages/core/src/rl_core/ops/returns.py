@@ -72,7 +72,7 @@ def gae(
     return reverse_scan(delta, decay)
 
 
-def explained_variance(prediction: Float[Tensor, N], target: Float[Tensor, N]) -> Tensor:
+def explained_variance(prediction: Float[Tensor, "N"], target: Float[Tensor, "N"]) -> Tensor:
     """Share of the target's variance that the prediction explains: `1 - var(target - prediction) / var(target)`.
 
     Returns:

@@ -2,7 +2,7 @@
 
 A file is a sequence of records `length u64, masked crc32c of length u32, payload, masked crc32c of payload u32`, all
 little-endian. The payload is the protobuf message `Event`.
-Source: tensorflow/core/lib/io/record_writer.h, tensorflow/core/util/event.proto, tensorflow/core/framework/summary.proto.
+Source: TensorFlow, core/lib/io/record_writer.h, core/util/event.proto, core/framework/summary.proto.
 """
 
 from __future__ import annotations

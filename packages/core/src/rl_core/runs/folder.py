@@ -59,8 +59,10 @@ class RunRecord:
     """Version of this file's layout."""
 
     @staticmethod
-    def from_json(values: Mapping[str, Any]) -> RunRecord:
+    def from_json(values: Any) -> RunRecord:
         """Rebuild a record; unknown names are left out, so that newer versions' files can be listed."""
+        if not isinstance(values, Mapping):
+            raise ValueError("it holds no JSON object")
         known = {field.name for field in fields(RunRecord)}
         kept = {name: value for name, value in values.items() if name in known}
         return RunRecord(**{**kept, "limits": Limits(**values["limits"])})

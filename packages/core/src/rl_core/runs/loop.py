@@ -15,7 +15,7 @@ from rl_core.runs.event_file import EventFile
 from rl_core.runs.folder import RunFolder
 from rl_core.runs.interrupt import Interrupt
 from rl_core.runs.limits import Limits, Outcome, Status, StoppedBy
-from rl_core.runs.metrics_file import MetricsFile
+from rl_core.runs.metrics_file import MetricsFile, plain_row
 from rl_core.runs.picture import PictureProcess
 from rl_core.runs.report import curve_of, write_report
 
@@ -95,10 +95,10 @@ def _train(session: Session) -> Outcome:
     ):
         stopped_by = _stop_signal(session) or _limit(session)  # a resumed run may have nothing left to do
         while stopped_by is None:
-            row = dict(algorithm.train())
+            row = plain_row(algorithm.train())
             stopped_by = _stopped_after(session, row)
             if stopped_by in ("timesteps", "iterations", "time") and not is_evaluated(row):
-                row |= algorithm.evaluate()
+                row |= plain_row(algorithm.evaluate())
             with _writing(session.folder):
                 metrics.write(row)
                 events.write(row["env_steps"], row if is_evaluated(row) else _without_evaluation(row))
@@ -138,7 +138,7 @@ def _limit(session: Session) -> StoppedBy | None:
 def _outcome(session: Session, row: Mapping[str, Any], stopped_by: StoppedBy) -> Outcome:
     """Judge the newest evaluation; one made because a limit came may still have reached the stop reward."""
     if not row and stopped_by != "signal":
-        row = session.algorithm.evaluate()
+        row = plain_row(session.algorithm.evaluate())
     return_mean = float(row.get(RETURN, math.nan))
     num_episodes = row.get("evaluation/num_episodes", 0)
     status: Status = "finished"

@@ -37,6 +37,11 @@ class MetricsFile:
         self._file.close()
 
 
+def plain_row(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the numpy and torch scalars that code of others may put into a result into Python's numbers."""
+    return {name: value.item() if hasattr(value, "item") else value for name, value in result.items()}
+
+
 def encode_row(row: Mapping[str, Any]) -> str:
     """Write one row as a line of strict JSON: NaN and infinities become null."""
     finite = {

@@ -43,7 +43,8 @@ CSS = """
 body { margin: 0 auto; max-width: 1000px; padding: 28px 20px 60px; background: var(--page); color: var(--text);
   font: 15px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 24px; margin: 0 0 2px; } h2 { font-size: 17px; margin: 30px 0 10px; }
-.soft, .empty { color: var(--soft); } .badge { font-size: 13px; padding: 3px 10px; border-radius: 20px; margin-left: 8px;
+.soft, .empty { color: var(--soft); }
+.badge { font-size: 13px; padding: 3px 10px; border-radius: 20px; margin-left: 8px;
   border: 1px solid currentColor; vertical-align: 3px; font-weight: 500; white-space: nowrap; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px; margin-top: 18px; }
@@ -94,7 +95,7 @@ def write_report(folder: RunFolder, config: AlgorithmConfig) -> None:
     tone = {"reached": "good", "finished": "good", "limit": "bad", "failed": "bad"}.get(record.status, "soft")
     started = html.escape(record.started.replace("T", " "))
     body = [
-        f'<h1>{title}<span class="badge {tone}">{html.escape(STATUS_WORDS.get(record.status, record.status))}</span></h1>',
+        f'<h1>{title}<span class="badge {tone}">{html.escape(STATUS_WORDS[record.status])}</span></h1>',
         f'<div class="soft">{html.escape(folder.path.name)}, seed {record.seed}, started {started}</div>',
         _cards(record, curve, rows),
         "<h2>Learning curve</h2>",

@@ -1,4 +1,4 @@
-"""Preallocated columns `[T, ...]` of a rollout, written in place as the steps come."""
+"""The columns `[T, B, ...]` of a rollout: preallocated, written in place as the steps come."""
 
 from __future__ import annotations
 
@@ -7,18 +7,81 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl_core._internal.tree import tree_map
-from rl_core.records import Tree
+from rl_core._internal.tree import tree_map, tree_zip
+from rl_core.records import Decision, Rollout, Step, Tree
+
+
+class RolloutColumns:
+    """One rollout while it is filled."""
+
+    def __init__(self, first: Step, num_steps: int) -> None:
+        """Allocate the columns.
+
+        Args:
+            first: What the first decision is made on, after the connectors.
+            num_steps: T.
+        """
+        shape = (num_steps, len(first.reward))
+        self.obs = allocate(first.obs, num_steps + 1)
+        write(self.obs, 0, first.obs)
+        self.inputs = tree_map(torch.from_numpy, self.obs)
+        """The same memory as tensors: the module's inputs."""
+        self.reward = np.empty(shape, np.float32)
+        self.raw_reward = np.empty(shape, np.float64)
+        self.terminated = np.empty(shape, bool)
+        self.truncated = np.empty(shape, bool)
+        self.artificial = np.empty(shape, bool)
+        self.decisions: list[Decision] = []
+        self.final_index: list[np.ndarray] = []
+        self.final_obs: list[Tree] = []
+
+    def add(self, time: int, decision: Decision, raw: Step, step: Step) -> None:
+        """Write one step: `raw` as the env gave it, `step` after the connectors."""
+        write(self.obs, time + 1, step.obs)
+        self.reward[time] = step.reward
+        self.raw_reward[time] = raw.reward
+        self.terminated[time] = raw.terminated
+        self.truncated[time] = raw.truncated
+        self.artificial[time] = raw.artificial
+        self.decisions.append(decision)
+
+    def add_final(self, time: int, slots: np.ndarray, inputs: Tree) -> None:
+        """Keep the true last observations `[K, ...]`, after the connectors, of slots whose episode ended at `time`."""
+        self.final_index.append(time * self.reward.shape[1] + slots)
+        self.final_obs.append(inputs)
+
+    def rollout(self, policy_version: int, state: Tree) -> Rollout:
+        """Hand the columns over."""
+        final_obs, final_index = None, np.zeros(0, np.int64)
+        if self.final_obs:
+            final_index = np.concatenate(self.final_index)
+            final_obs = tree_map(
+                lambda leaf, column: torch.from_numpy(leaf.astype(column.dtype, copy=False)),
+                tree_zip(np.concatenate, self.final_obs),
+                self.obs,
+            )
+        num_artificial = int(np.count_nonzero(self.artificial))
+        return Rollout(
+            obs=self.inputs,
+            action=tree_zip(torch.stack, [decision.action for decision in self.decisions]),
+            reward=torch.from_numpy(self.reward),
+            terminated=torch.from_numpy(self.terminated),
+            truncated=torch.from_numpy(self.truncated),
+            valid=torch.from_numpy(~self.artificial) if num_artificial else None,
+            final_index=torch.from_numpy(final_index),
+            final_obs=final_obs,
+            behavior_dist_inputs=torch.stack([decision.dist_inputs for decision in self.decisions]),
+            policy_version=policy_version,
+            env_steps=self.reward.size - num_artificial,
+            state=state,
+        )
 
 
 def allocate(example: Tree, num_rows: int) -> Tree:
     """Make columns for `num_rows` rows like `example` `[B, ...]`; floats are kept in single precision."""
-
-    def column(leaf: np.ndarray) -> np.ndarray:
-        dtype = np.float32 if leaf.dtype.kind == "f" else leaf.dtype
-        return np.empty((num_rows, *leaf.shape), dtype)
-
-    return tree_map(column, example)
+    return tree_map(
+        lambda leaf: np.empty((num_rows, *leaf.shape), np.float32 if leaf.dtype.kind == "f" else leaf.dtype), example
+    )
 
 
 def write(columns: Tree, row: int, value: Tree) -> None:
@@ -31,11 +94,6 @@ def write(columns: Tree, row: int, value: Tree) -> None:
     else:
         for column, part in zip(columns, value, strict=True):
             write(column, row, part)
-
-
-def as_tensors(tree: Tree) -> Tree:
-    """View numpy arrays as tensors, without a copy."""
-    return tree_map(torch.from_numpy, tree)
 
 
 def row_of(tree: Tree, row: int) -> Any:

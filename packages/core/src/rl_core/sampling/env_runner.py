@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from rl_core._internal.tree import tree_map, tree_zip
+from rl_core._internal.tree import tree_map
 from rl_core.env.check import find_bad_values
 from rl_core.env.protocol import VectorEnv
 from rl_core.errors import CheckpointError, EnvError
-from rl_core.module.decide import decide, restart_state
-from rl_core.policy import Policy
+from rl_core.policy import Policy, PolicyState, restart_state
 from rl_core.records import Decision, Rollout, Step, Tree, Weights
-from rl_core.sampling.columns import allocate, as_tensors, row_of, write
+from rl_core.sampling.columns import RolloutColumns, row_of
 from rl_core.sampling.episodes import Episode, EpisodeCounter, EpisodeStats
 from rl_core.sampling.evaluate import evaluate
 from rl_core.sampling.recorder import EpisodeRecorder
@@ -64,36 +64,38 @@ class EnvRunner:
         """
         step = self._step or self._reset()
         num_steps, policy = self.num_steps, self.policy
-        columns = _Columns(step, num_steps)
-        noise = policy.module.distribution.noise((num_steps, self.env.num_envs), self.generator)
-        start = module_state = self._state.module
+        module, distribution = policy.module, policy.module.distribution
+        columns = RolloutColumns(step, num_steps)
+        noise = distribution.noise((num_steps, self.env.num_envs), self.generator)
+        start = state = self._state.module
         connectors = self._state.connectors
         with torch.inference_mode():
             for time in range(num_steps):
-                decision = decide(policy.module, row_of(columns.inputs, time), module_state, row_of(noise, time))
-                raw = self.env.step(policy.action_chain(decision.action))
+                dist_inputs, state = module.forward_policy(row_of(columns.inputs, time), state)
+                action = distribution.sample(dist_inputs, row_of(noise, time))
+                raw = self.env.step(policy.action_chain(action))
                 if len(raw.final_slots):
-                    columns.add_final(time, raw, self._final_inputs(connectors, raw))
+                    final = self._final_inputs(connectors, raw) if policy.obs_chain.pieces else raw.final_obs
+                    columns.add_final(time, raw.final_slots, final)
                 connectors, step = policy.obs_chain(connectors, raw)
-                columns.add(time, decision, raw, step)
-                module_state = restart_state(policy.module, decision.state, step.first)
+                columns.add(time, Decision(action=action, dist_inputs=dist_inputs, state=state), raw, step)
+                if state != () and step.first.any():
+                    state = restart_state(module, state, step.first)
             rollout = columns.rollout(policy.version, start)
-        self._step = _own_obs(step)
-        self._state = type(self._state)(module_state, connectors)
-        policy.shared = policy.obs_chain.shared(connectors)
+        self._step = _without_past(step)
+        self._state = PolicyState(state, connectors)
+        policy.shared = tuple(part.shared for part in connectors)
         self._finish(columns, rollout)
         return rollout
 
     def _reset(self) -> Step:
         """Start the first episodes."""
         connectors, step = self.policy.obs_chain(self._state.connectors, self.env.reset(self.seed))
-        self._state = type(self._state)(self._state.module, connectors)
+        self._state = PolicyState(self._state.module, connectors)
         return step
 
     def _final_inputs(self, connectors: Any, raw: Step) -> Tree:
         """Pass the true last observations `[K, ...]` through the connectors without disturbing their state."""
-        if not self.policy.obs_chain.pieces:
-            return raw.final_obs
         slots = raw.final_slots
 
         def put(current: np.ndarray, final: np.ndarray) -> np.ndarray:
@@ -117,7 +119,7 @@ class EnvRunner:
         _, step = self.policy.obs_chain(connectors, looked_at)
         return tree_map(lambda leaf: leaf[slots], step.obs)
 
-    def _finish(self, columns: _Columns, rollout: Rollout) -> None:
+    def _finish(self, columns: RolloutColumns, rollout: Rollout) -> None:
         """Count finished episodes and check the values of a whole rollout at once."""
         done = columns.terminated | columns.truncated
         self.episodes = self._counter.count(columns.raw_reward, done, columns.artificial)
@@ -152,7 +154,7 @@ class EnvRunner:
         self.policy.set_weights(weights)
         if weights.connector_state != ():
             connectors = self.policy.obs_chain.with_shared(self._state.connectors, weights.connector_state)
-            self._state = type(self._state)(self._state.module, connectors)
+            self._state = PolicyState(self._state.module, connectors)
 
     def get_weights(self) -> Weights:
         """Return the weights it acts with and the statistics that its observation connectors have gathered."""
@@ -186,7 +188,7 @@ class EnvRunner:
         shared = tuple(piece.shared for piece in pieces)
         if state["env"] is None or state["num_envs"] != self.env.num_envs:
             fresh = self.policy.obs_chain.with_shared(self.policy.initial_state(self.env.num_envs).connectors, shared)
-            self._state = type(self._state)(self.policy.module.initial_state(self.env.num_envs), fresh)
+            self._state = PolicyState(self.policy.module.initial_state(self.env.num_envs), fresh)
             self._step = None
             return
         try:
@@ -194,8 +196,8 @@ class EnvRunner:
             self.env.set_state(state["env"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"The saved env state does not fit this env: {error!r}.") from error
-        self._step = _with_obs(first, state["step_obs"])
-        self._state = type(self._state)(state["module_state"], tuple(pieces))
+        self._step = dataclasses.replace(_without_past(first), obs=state["step_obs"])
+        self._state = PolicyState(state["module_state"], tuple(pieces))
         self._counter.open_return, self._counter.open_length = state["open_return"], state["open_length"]
 
     def close(self) -> None:
@@ -203,70 +205,11 @@ class EnvRunner:
         self.env.close()
 
 
-class _Columns:
-    """The columns of one rollout while it is filled."""
-
-    def __init__(self, first: Step, num_steps: int) -> None:
-        shape = (num_steps, len(first.reward))
-        self.obs = allocate(first.obs, num_steps + 1)
-        write(self.obs, 0, first.obs)
-        self.inputs = as_tensors(self.obs)
-        self.reward = np.empty(shape, np.float32)
-        self.raw_reward = np.empty(shape, np.float64)
-        self.terminated = np.empty(shape, bool)
-        self.truncated = np.empty(shape, bool)
-        self.artificial = np.empty(shape, bool)
-        self.decisions: list[Decision] = []
-        self.final_index: list[np.ndarray] = []
-        self.final_obs: list[Tree] = []
-
-    def add(self, time: int, decision: Decision, raw: Step, step: Step) -> None:
-        """Write one step: `raw` as the env gave it, `step` after the connectors."""
-        write(self.obs, time + 1, step.obs)
-        self.reward[time] = step.reward
-        self.raw_reward[time] = raw.reward
-        self.terminated[time] = raw.terminated
-        self.truncated[time] = raw.truncated
-        self.artificial[time] = raw.artificial
-        self.decisions.append(decision)
-
-    def add_final(self, time: int, raw: Step, inputs: Tree) -> None:
-        """Keep the true last observations of the episodes that ended at this step."""
-        self.final_index.append(time * len(raw.reward) + raw.final_slots)
-        self.final_obs.append(tree_map(_as_column, inputs))
-
-    def rollout(self, policy_version: int, state: Tree) -> Rollout:
-        """Hand the columns over."""
-        return Rollout(
-            obs=self.inputs,
-            action=tree_zip(torch.stack, [decision.action for decision in self.decisions]),
-            reward=torch.from_numpy(self.reward),
-            terminated=torch.from_numpy(self.terminated),
-            truncated=torch.from_numpy(self.truncated),
-            valid=torch.from_numpy(~self.artificial) if self.artificial.any() else None,
-            final_index=torch.from_numpy(np.concatenate([*self.final_index, np.zeros(0, np.int64)]).astype(np.int64)),
-            final_obs=as_tensors(tree_zip(np.concatenate, self.final_obs)) if self.final_obs else None,
-            behavior_dist_inputs=torch.stack([decision.dist_inputs for decision in self.decisions]),
-            policy_version=policy_version,
-            state=state,
-        )
-
-
-def _as_column(leaf: np.ndarray) -> np.ndarray:
-    """Keep floats in single precision, as the columns do."""
-    return leaf.astype(np.float32) if leaf.dtype.kind == "f" else leaf
-
-
-def _own_obs(step: Step) -> Step:
-    """Copy the observation, which the env may overwrite at its next step."""
-    return _with_obs(step, tree_map(np.array, step.obs))
-
-
-def _with_obs(step: Step, obs: Tree) -> Step:
-    """Return the step with another observation and no reward: what the next rollout begins with."""
+def _without_past(step: Step) -> Step:
+    """Return what the next rollout begins with: the observation, copied before the env overwrites it, and no reward."""
     nothing = np.zeros_like(step.first)
     return Step(
-        obs=obs,
+        obs=tree_map(np.array, step.obs),
         reward=np.zeros_like(step.reward),
         terminated=nothing,
         truncated=nothing,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from rl_core._internal.tree import tree_map
 from rl_core.env.protocol import VectorEnv
-from rl_core.module.decide import decide, restart_state
-from rl_core.policy import Policy
-from rl_core.sampling.columns import allocate, as_tensors, row_of, write
+from rl_core.policy import Policy, restart_state
+from rl_core.sampling.columns import allocate, row_of, write
 from rl_core.sampling.episodes import EpisodeStats
 
 
@@ -25,6 +25,7 @@ def evaluate(env: VectorEnv, policy: Policy, *, num_episodes: int, seed: int, ex
         explore: Draw actions; otherwise take the distribution's mode.
     """
     num_slots, module, chain = env.num_envs, policy.module, policy.obs_chain
+    distribution = module.distribution
     share = np.full(num_slots, num_episodes // num_slots)
     share[: num_episodes % num_slots] += 1
     generator = torch.Generator().manual_seed(seed)
@@ -32,19 +33,23 @@ def evaluate(env: VectorEnv, policy: Policy, *, num_episodes: int, seed: int, ex
     module_state, connectors = state.module, state.connectors
     connectors, step = chain(connectors, env.reset(seed))
     row = allocate(step.obs, 1)
-    inputs = as_tensors(row)
+    inputs = tree_map(torch.from_numpy, row)
     open_return, open_length = np.zeros(num_slots), np.zeros(num_slots, np.int64)
     returns: list[np.ndarray] = []
     lengths: list[np.ndarray] = []
     with torch.inference_mode():
         while share.any():
             write(row, 0, step.obs)
-            noise = module.distribution.noise((num_slots,), generator) if explore else None
-            decision = decide(module, row_of(inputs, 0), module_state, noise)
-            raw = env.step(policy.action_chain(decision.action))
+            dist_inputs, module_state = module.forward_policy(row_of(inputs, 0), module_state)
+            if explore:
+                action = distribution.sample(dist_inputs, distribution.noise((num_slots,), generator))
+            else:
+                action = distribution.mode(dist_inputs)
+            raw = env.step(policy.action_chain(action))
             connectors, step = chain(connectors, raw)
             connectors = chain.with_shared(connectors, policy.shared)
-            module_state = restart_state(module, decision.state, step.first)
+            if module_state != () and step.first.any():
+                module_state = restart_state(module, module_state, step.first)
             open_return += raw.reward
             open_length += ~raw.artificial
             done = raw.terminated | raw.truncated

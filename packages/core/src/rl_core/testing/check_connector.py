@@ -106,7 +106,9 @@ class _ObsCheck:
             raise ConnectorCheckError(str(error)) from error
         self.piece, self.output_space = chain.pieces[0], chain.output_space
         if not isinstance(self.output_space, spaces.Space):
-            raise ConnectorCheckError(f"{name}.output_space returned {self.output_space!r}, expected a gymnasium Space.")
+            raise ConnectorCheckError(
+                f"{name}.output_space returned {self.output_space!r}, expected a gymnasium Space."
+            )
 
     def run(self) -> None:
         """Pass steps through it as an env runner does and look at what comes out."""
@@ -126,6 +128,7 @@ class _ObsCheck:
         state: object = self.piece.initial_state(self.space, self.action_space, num_slots)
         if not isinstance(state, ConnectorState):
             raise ConnectorCheckError(f"{self.name}.initial_state returned {state!r}, expected a ConnectorState.")
+        self.check_leaves(state)
         for leaf in tree_leaves(state.slots):
             _demand(
                 len(leaf) == num_slots,
@@ -231,14 +234,9 @@ class _ObsCheck:
 
     def check_state(self, fresh: ConnectorState, state: ConnectorState) -> None:
         """Check that a state keeps its structure, can be saved, and can be merged."""
+        self.check_leaves(state)
         for what in ("shared", "slots"):
             old, new = getattr(fresh, what), getattr(state, what)
-            for leaf in tree_leaves(new):
-                _demand(
-                    leaf is None or isinstance(leaf, np.ndarray | np.generic | torch.Tensor | bool | int | float | str),
-                    f"{self.name}: {what} of the state holds a {type(leaf).__name__}, which a checkpoint cannot. Use "
-                    "arrays and plain data in dicts and tuples.",
-                )
             same = [np.shape(leaf) for leaf in tree_leaves(old)] == [np.shape(leaf) for leaf in tree_leaves(new)]
             _demand(
                 same,
@@ -247,6 +245,15 @@ class _ObsCheck:
             )
         if any(True for _ in tree_leaves(state.shared)):
             self.check_merge(fresh.shared, state.shared)
+
+    def check_leaves(self, state: ConnectorState) -> None:
+        for what in ("shared", "slots"):
+            for leaf in tree_leaves(getattr(state, what)):
+                _demand(
+                    leaf is None or isinstance(leaf, np.ndarray | np.generic | torch.Tensor | bool | int | float | str),
+                    f"{self.name}: {what} of the state holds a {type(leaf).__name__}, which a checkpoint cannot. Use "
+                    "arrays and plain data in dicts and tuples.",
+                )
 
     def check_merge(self, base: Tree, shared: Tree) -> None:
         try:
@@ -277,7 +284,9 @@ def _check_action_connector(name: str, connector: ActionConnector, action_space:
             result = chain(action)
             again = chain(action)
         except Exception as error:
-            raise ConnectorCheckError(f"{name} raised {type(error).__name__} on actions of {module_space}: {error}") from error
+            raise ConnectorCheckError(
+                f"{name} raised {type(error).__name__} on actions of {module_space}: {error}"
+            ) from error
         _demand(_same(kept, action), f"{name} changed the action it was given. Copy before you write.")
         _demand(_same(result, again), f"{name} gave two results for the same action. It must be a function of it.")
         for slot in range(_NUM_SLOTS):

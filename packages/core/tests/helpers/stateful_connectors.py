@@ -1,0 +1,83 @@
+"""Two connectors with memory, as a user would write them: statistics of all data, and frames of each slot."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from gymnasium.spaces import Box
+
+from rl_core import ActionConnector, ConnectorState, ObsConnector
+from rl_core.errors import UnsupportedSpaceError
+
+
+@dataclass(frozen=True)
+class RunningMean(ObsConnector):
+    """Observations less their mean so far, which real steps of all slots go into."""
+
+    bound: float = 1e6
+
+    def output_space(self, observation_space, action_space):
+        if not isinstance(observation_space, Box):
+            raise UnsupportedSpaceError(f"RunningMean takes boxes, got {observation_space}.")
+        return Box(-self.bound, self.bound, observation_space.shape, np.float32)
+
+    def initial_state(self, observation_space, action_space, num_slots):
+        return ConnectorState(shared={"count": np.zeros(()), "mean": np.zeros(observation_space.shape)})
+
+    def __call__(self, state, step):
+        count, mean = state.shared["count"], state.shared["mean"]
+        obs = np.asarray(step.obs, np.float64)
+        mean = (mean * count + obs.sum(0)) / (count + len(obs))
+        shared = {"count": count + len(obs), "mean": mean}
+        return ConnectorState(shared=shared), replace(step, obs=(obs - mean).astype(np.float32))
+
+    def merge(self, shared, base):
+        count = base["count"] + sum(part["count"] - base["count"] for part in shared)
+        total = base["mean"] * base["count"]
+        total = total + sum(part["mean"] * part["count"] - base["mean"] * base["count"] for part in shared)
+        return {"count": count, "mean": total / np.maximum(count, 1)}
+
+
+@dataclass(frozen=True)
+class FrameStack(ObsConnector):
+    """The last observations of each slot, oldest first, filled with the first one of an episode."""
+
+    num_frames: int = 3
+
+    def output_space(self, observation_space, action_space):
+        if not (isinstance(observation_space, Box) and len(observation_space.shape) == 1):
+            raise UnsupportedSpaceError(f"FrameStack takes vectors, got {observation_space}.")
+        low, high = (np.tile(bound, self.num_frames) for bound in (observation_space.low, observation_space.high))
+        return Box(low, high, dtype=np.float32)
+
+    def initial_state(self, observation_space, action_space, num_slots):
+        return ConnectorState(slots=np.zeros((num_slots, self.num_frames, *observation_space.shape), np.float32))
+
+    def __call__(self, state, step):
+        obs = np.asarray(step.obs, np.float32)[:, np.newaxis]
+        frames = np.concatenate((state.slots[:, 1:], obs), axis=1)
+        frames = np.where(step.first[:, np.newaxis, np.newaxis], obs, frames)
+        return ConnectorState(slots=frames), replace(step, obs=frames.reshape(len(frames), -1))
+
+
+@dataclass(frozen=True)
+class NegateReward(ObsConnector):
+    """Rewards with the other sign."""
+
+    def output_space(self, observation_space, action_space):
+        return observation_space
+
+    def __call__(self, state, step):
+        return state, replace(step, reward=-step.reward)
+
+
+@dataclass(frozen=True)
+class SwapActions(ActionConnector):
+    """The opposite of a Discrete action."""
+
+    num_actions: int = 2
+
+    def module_space(self, action_space):
+        return action_space
+
+    def __call__(self, action):
+        return self.num_actions - 1 - action

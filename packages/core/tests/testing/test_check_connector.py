@@ -1,0 +1,259 @@
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stateful_connectors import FrameStack, NegateReward, RunningMean, SwapActions
+
+from rl_core import ActionConnector, ConnectorState, ObsConnector
+from rl_core.connect.required import ActionToEnv, FlattenObs
+from rl_core.testing.check_connector import ConnectorCheckError, check_connector
+
+VECTOR, ACTION = spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(2)
+NESTED = spaces.Dict(a=spaces.Discrete(3, start=1), b=spaces.Tuple([VECTOR, spaces.MultiBinary(2)]))
+
+
+@pytest.mark.parametrize(
+    ("connector", "space", "action"),
+    [
+        (RunningMean(), VECTOR, ACTION),
+        (FrameStack(), VECTOR, ACTION),
+        (NegateReward(), VECTOR, ACTION),
+        (FlattenObs(), VECTOR, ACTION),
+        (FlattenObs(), NESTED, ACTION),
+        (SwapActions(), VECTOR, ACTION),
+        (ActionToEnv(), VECTOR, spaces.Discrete(3, start=-1)),
+        (ActionToEnv(clip=True, rescale=True), VECTOR, spaces.Box(-2, 2, (3,))),
+        (ActionToEnv(), VECTOR, NESTED),
+        (ActionToEnv(), VECTOR, spaces.MultiDiscrete([2, 3])),
+    ],
+    ids=repr,
+)
+def test_good_connectors_conform(connector, space, action):
+    check_connector(connector, space, action)
+
+
+class Same(ObsConnector):
+    def output_space(self, observation_space, action_space):
+        return observation_space
+
+    def __call__(self, state, step):
+        return state, step
+
+
+@dataclass(frozen=True)
+class ListField(Same):
+    parts: Any = field(default_factory=lambda: [1])
+
+
+@dataclass(frozen=True)
+class FunctionField(Same):
+    fn: Any = field(default_factory=lambda: lambda x: x)
+
+
+@dataclass
+class NotFrozen(Same):
+    pass
+
+
+@dataclass(frozen=True)
+class Mutates(Same):
+    def __call__(self, state, step):
+        step.obs[:] = 0
+        return state, step
+
+
+@dataclass(frozen=True)
+class MutatesState(FrameStack):
+    def __call__(self, state, step):
+        state.slots[:, -1] = step.obs
+        return super().__call__(state, step)
+
+
+@dataclass(frozen=True)
+class WrongShape(Same):
+    def __call__(self, state, step):
+        return state, replace(step, obs=step.obs[:, :1])
+
+
+@dataclass(frozen=True)
+class WrongDtype(Same):
+    def __call__(self, state, step):
+        return state, replace(step, obs=step.obs.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class LeavesSpace(Same):
+    def __call__(self, state, step):
+        return state, replace(step, obs=step.obs + 5)
+
+
+@dataclass(frozen=True)
+class TouchesFlags(Same):
+    def __call__(self, state, step):
+        return state, replace(step, terminated=~step.terminated)
+
+
+@dataclass(frozen=True)
+class RewardColumn(Same):
+    def __call__(self, state, step):
+        return state, replace(step, reward=step.reward[:, None])
+
+
+CALLS = []
+
+
+@dataclass(frozen=True)
+class KeepsMemoryOutside(Same):
+    def __call__(self, state, step):
+        CALLS.append(1)
+        return state, replace(step, reward=step.reward + len(CALLS))
+
+
+@dataclass(frozen=True)
+class ForgetsToRestart(FrameStack):
+    def __call__(self, state, step):
+        return super().__call__(state, replace(step, first=np.zeros_like(step.first)))[0], replace(
+            step, obs=np.concatenate((state.slots[:, 1:].reshape(len(step.obs), -1), step.obs), axis=1)
+        )
+
+
+@dataclass(frozen=True)
+class MixesSlots(Same):
+    def __call__(self, state, step):
+        return state, replace(step, obs=np.clip(step.obs - step.obs.mean(0), -1, 1))
+
+
+@dataclass(frozen=True)
+class NoMerge(RunningMean):
+    def merge(self, shared, base):
+        return ObsConnector.merge(self, shared, base)
+
+
+@dataclass(frozen=True)
+class ForgetfulMerge(RunningMean):
+    def merge(self, shared, base):
+        return base
+
+
+@dataclass(frozen=True)
+class OddState(Same):
+    def initial_state(self, observation_space, action_space, num_slots):
+        return ConnectorState(shared={"x": object()})
+
+    def merge(self, shared, base):
+        return shared[0]
+
+
+@dataclass(frozen=True)
+class GrowingState(Same):
+    def initial_state(self, observation_space, action_space, num_slots):
+        return ConnectorState(slots=np.zeros((num_slots, 0)))
+
+    def __call__(self, state, step):
+        return ConnectorState(slots=np.concatenate((state.slots, step.obs), axis=1)), step
+
+
+@dataclass(frozen=True)
+class SharedInSlots(Same):
+    def initial_state(self, observation_space, action_space, num_slots):
+        return ConnectorState(slots=np.zeros(7))
+
+
+@dataclass(frozen=True)
+class ReturnsStepOnly(Same):
+    def __call__(self, state, step):
+        return step
+
+
+@dataclass(frozen=True)
+class Raises(Same):
+    def __call__(self, state, step):
+        raise KeyError("mission")
+
+
+@dataclass(frozen=True)
+class NoSpace(Same):
+    def output_space(self, observation_space, action_space):
+        return (2,)
+
+
+@pytest.mark.parametrize(
+    ("connector", "message"),
+    [
+        (Same(), "is not a frozen dataclass"),
+        (NotFrozen(), "is not a frozen dataclass"),
+        (ListField(), r"came back from a file as .*Use tuples, not lists"),
+        (FunctionField(), "cannot be stored and rebuilt from its fields .*lambda"),
+        (Mutates(), "changed the step's observation it was given"),
+        (MutatesState(), "changed the state it was given"),
+        (WrongShape(), r"declares the output space Box.*but gave float32 of shape \(1,\)"),
+        (WrongDtype(), "but gave int64 of shape|declares the output space"),
+        (LeavesSpace(), "declares the output space Box"),
+        (TouchesFlags(), "changed terminated of the step"),
+        (RewardColumn(), r"rewards of shape \(3, 1\), expected \[B\] = \(3,\)"),
+        (KeepsMemoryOutside(), "gave two results for the same state and step"),
+        (ForgetsToRestart(), "depends on the episode before"),
+        (MixesSlots(), "the result of slot 0 changed with the observations of other slots"),
+        (NoMerge(), r"has shared statistics but no merge\(\)"),
+        (ForgetfulMerge(), "merge of one runner's statistics gave"),
+        (OddState(), "shared of the state holds a object, which a checkpoint cannot"),
+        (GrowingState(), "slots of the state changed its structure or shapes"),
+        (SharedInSlots(), r"slots has a leaf of shape \(7,\), expected the first axis to be the 3 env slots"),
+        (ReturnsStepOnly(), r"expected \(ConnectorState, Step\)"),
+        (Raises(), "raised KeyError on observations of Box.*mission"),
+        (NoSpace(), r"output_space returned \(2,\), expected a gymnasium Space"),
+        (FrameStack, "is derived from neither ObsConnector nor ActionConnector"),
+    ],
+    ids=lambda value: getattr(type(value), "__name__", "") if not isinstance(value, str) else "",
+)
+def test_a_connector_that_breaks_a_rule_is_told_which(connector, message):
+    with pytest.raises(ConnectorCheckError, match=message):
+        check_connector(connector, VECTOR, ACTION)
+
+
+def test_a_space_that_the_connector_refuses_is_reported():
+    with pytest.raises(ConnectorCheckError, match="FrameStack takes vectors"):
+        check_connector(FrameStack(), NESTED, ACTION)
+
+
+@dataclass(frozen=True)
+class OutOfBounds(ActionConnector):
+    def module_space(self, action_space):
+        return action_space
+
+    def __call__(self, action):
+        return action.numpy() + 5
+
+
+@dataclass(frozen=True)
+class MutatesAction(ActionConnector):
+    def module_space(self, action_space):
+        return action_space
+
+    def __call__(self, action):
+        return action.zero_()
+
+
+@dataclass(frozen=True)
+class NarrowAction(ActionConnector):
+    def module_space(self, action_space):
+        return action_space
+
+    def __call__(self, action):
+        return torch.cat((action, action), -1)
+
+
+@pytest.mark.parametrize(
+    ("connector", "message"),
+    [
+        (OutOfBounds(), "which is not in Box"),
+        (MutatesAction(), "changed the action it was given"),
+        (NarrowAction(), r"of shape \(2,\).*which is not in Box"),
+    ],
+)
+def test_an_action_connector_that_breaks_a_rule_is_told_which(connector, message):
+    with pytest.raises(ConnectorCheckError, match=message):
+        check_connector(connector, VECTOR, spaces.Box(-1, 1, (1,)))
