@@ -15,4 +15,5 @@ def stream_seed(seed: int, *name: str | int) -> int:
         True
     """
     words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in name]
-    return int(np.random.SeedSequence([seed, *words]).generate_state(1)[0] >> 1)
+    # The number of words goes in because SeedSequence takes [1] and [1, 0] for the same.
+    return int(np.random.SeedSequence([seed, len(words), *words]).generate_state(1)[0] >> 1)

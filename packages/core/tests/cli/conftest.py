@@ -1,5 +1,7 @@
 """A command that runs in this process, small settings, and envs by id."""
 
+import shutil
+
 import gymnasium
 import pytest
 
@@ -43,12 +45,40 @@ def small():
     return SMALL
 
 
+@pytest.fixture(autouse=True)
+def pictures(request, monkeypatch):
+    """Spare the tests the second that Matplotlib takes, except those marked `usefixtures("real_pictures")`."""
+    if "real_pictures" not in request.fixturenames:
+        monkeypatch.setattr("rl_core.runs.loop.PictureProcess", _NoPicture)
+
+
 @pytest.fixture
-def trained(rl, small):
-    """A finished run of four iterations, with a checkpoint of each."""
-    code, _, err = rl(
-        "train", "ppo", "CartPole-v1", "--stop-iters", 4, "--run-dir", "runs/one", *small,
-        "--set", "checkpointing.checkpoint_frequency=1",
-    )  # fmt: skip
-    assert code == 0, err
+def real_pictures():
+    """Let the helper process draw."""
+
+
+class _NoPicture:
+    def begin(self, curve, path):
+        pass
+
+    def wait(self):
+        return None
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory):
+    """A finished run of four iterations, with the newest three checkpoints."""
+    path = tmp_path_factory.mktemp("trained") / "one"
+    arguments = ["train", "ppo", "CartPole-v1", "--stop-iters=4", f"--run-dir={path}", *SMALL]
+    assert main([*arguments, "--set=checkpointing.checkpoint_frequency=1"]) == 0
+    return path
+
+
+@pytest.fixture
+def trained(trained_once):
+    """A copy of `trained_once` in `runs/one`."""
+    shutil.copytree(trained_once, "runs/one")
     return "runs/one"

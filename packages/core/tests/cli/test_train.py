@@ -67,7 +67,7 @@ def test_limit_before_stop_reward_exits_3(rl, small):
 
 @pytest.mark.parametrize(
     ("option", "value", "stopped_by"),
-    [("--stop-iters", "2", "iterations"), ("--stop-timesteps", "60", "timesteps"), ("--stop-time", "0.01", "time")],
+    [("--stop-iters", "2", "iterations"), ("--stop-timesteps", "60", "timesteps"), ("--stop-time", "1", "time")],
 )
 def test_each_limit_stops_with_a_final_evaluation(rl, small, option, value, stopped_by):
     code, out, _ = rl("train", "ppo", "CartPole-v1", option, value, "--json", *small)
@@ -154,6 +154,7 @@ def test_set_values_are_json_or_text(rl, small):
     assert sections["environment"]["clip_actions"] is False
 
 
+@pytest.mark.usefixtures("real_pictures")
 def test_missing_matplotlib_is_said_once_and_the_run_still_works(rl, small, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     code, out, _ = rl("train", "ppo", "CartPole-v1", "--stop-iters", 2, "--run-dir", "a", *small)

@@ -205,12 +205,14 @@ def test_clipped_actions_lie_in_a_box_whose_bounds_single_precision_does_not_hol
             assert chain(torch.tensor([[value]]))[0] in space
 
 
-def test_integer_boxes_get_integers_within_their_bounds():
-    space = spaces.Box(0, 10, (1,), np.int64)
-    result = ActionChain([ActionToEnv()], space)(torch.tensor([[3.7], [99.0], [-4.0]]))
-    assert result.dtype == np.int64
-    assert result.min() >= 0
-    assert result.max() <= 10
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8])
+def test_integer_boxes_get_integers_within_their_bounds(dtype):
+    space = spaces.Box(100, 200, (1,), dtype)
+    result = ActionChain([ActionToEnv()], space)(torch.tensor([[103.7], [999.0], [-4.0]]))
+    assert result.dtype == dtype
+    assert result.ravel().tolist() == [103, 200, 100]
+    result = ActionChain([ActionToEnv(rescale=True)], space)(torch.tensor([[-1.0], [0.0], [1.0]]))
+    assert result.ravel().tolist() == [100, 150, 200]
 
 
 def test_nested_actions_keep_their_structure():

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import torch
+
 from rl_core.runs.metrics_file import MetricsFile, column, drop_rows_after, last_row, plain_row, read_rows
 
 

@@ -74,7 +74,7 @@ class Algorithm:
         self._evaluation_interval = self.config.evaluation.settings.evaluation_interval
         self._timers = dict.fromkeys(TIMERS, 0.0)
         self._iteration_steps = 0
-        self._publish()
+        self.env_runner.set_weights(self.learner.weights())
         self.callbacks.call("on_algorithm_init", algorithm=self)
 
     def _set_num_threads(self) -> None:
@@ -127,7 +127,8 @@ class Algorithm:
         rollout = self.sample()
         with self.timer("update_s"):
             metrics = self.learner.update(rollout)
-        self._publish()
+        with self.timer("publish_s"):
+            self.env_runner.set_weights(self.learner.weights())
         return metrics
 
     def sample(self) -> Any:
@@ -143,11 +144,6 @@ class Algorithm:
         if self.callbacks.members:
             self.callbacks.call("on_sample_end", rollout=rollout, metrics=self.metrics)
         return rollout
-
-    def _publish(self) -> None:
-        """Hand the newest weights to the runner."""
-        with self.timer("publish_s"):
-            self.env_runner.set_weights(self.learner.weights())
 
     @contextmanager
     def timer(self, name: str) -> Iterator[None]:
@@ -254,7 +250,7 @@ class Algorithm:
             load_tensors(learner.module, policies[name]["tensors"], what=f"policy {name!r}")
             learner.set_state(learners[name])
         self.env_runner.set_state(runner)
-        self._publish()
+        self.env_runner.set_weights(self.learner.weights())
         self.iteration, self.env_steps = counters["iteration"], counters["env_steps"]
         self.num_episodes, self.time_total_s = counters["num_episodes"], counters["time_total_s"]
         self._returns.extend(counters["returns"])

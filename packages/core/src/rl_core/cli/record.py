@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,10 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Record."""
     check_output(arguments.output, FORMATS)
-    try:
-        import imageio.v2
-    except ImportError as error:
-        raise RunError(f"imageio is needed to write a video ({error}): {INSTALL_HINT}") from error
+    open_video = _video_writer()
     checkpoint, _ = options.find_checkpoint(arguments.path, lambda text: print(text, file=sys.stderr))
     allow = options.allowed(arguments)
     config = AlgorithmConfig.from_dict(Checkpoint(checkpoint).load("config"), allow=allow)
@@ -67,26 +65,45 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         _check_renders(env, name)
         frames = _frames(env, policy, arguments, returns)
-        first = next(frames)
-        # Written beside and moved: a failure half-way leaves neither half a video nor none where there was one.
-        temporary = arguments.output.with_name(f".{arguments.output.stem}.tmp.mp4")
-        try:
-            with imageio.get_writer(
-                temporary, fps=_fps(env), macro_block_size=None, ffmpeg_log_level="error"
-            ) as writer:
-                writer.append_data(first)
-                for frame in frames:
-                    writer.append_data(frame)
-            temporary.replace(arguments.output)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise RunError(f"{arguments.output} cannot be written: {error.strerror or error}.") from error
+        _write_video(arguments.output, frames, functools.partial(open_video, fps=_fps(env)))
     finally:
         env.close()
     shown = ", ".join(f"{value:.1f}" for value in returns)
     print(f"{arguments.output}: {len(returns)} episode{'s' if len(returns) > 1 else ''} of {name}, return {shown}")
     return 0
+
+
+def _video_writer() -> Any:
+    """Return imageio's function that opens a video for writing.
+
+    Raises:
+        RunError: imageio is missing.
+    """
+    try:
+        import imageio.v2
+    except ImportError as error:
+        raise RunError(f"imageio is needed to write a video ({error}): {INSTALL_HINT}") from error
+    return functools.partial(imageio.v2.get_writer, macro_block_size=None, ffmpeg_log_level="error")
+
+
+def _write_video(path: Path, frames: Iterator[np.ndarray[Any, Any]], open_video: Any) -> None:
+    """Write beside and move: a failure half-way leaves neither half a video nor none where there was one.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    first = next(frames)  # whatever is wrong with the env shows before a file is opened
+    try:
+        with open_video(temporary) as writer:
+            writer.append_data(first)
+            for frame in frames:
+                writer.append_data(frame)
+        temporary.replace(path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _check_renders(env: gymnasium.Env[Any, Any], name: str) -> None:

@@ -95,7 +95,7 @@ def encode(value: Any) -> JSON:
             raise ConfigError(f"Mapping keys must be strings that do not begin with '$', got {list(value)}.")
         return {key: encode(item) for key, item in value.items()}
     if isinstance(value, Storable | Settings):
-        if not dataclasses.is_dataclass(value):
+        if not dataclasses.is_dataclass(cast(object, value)):
             raise ConfigError(
                 f"{type(value).__name__} cannot be stored: write @dataclass(frozen=True) above the class."
             )

@@ -47,8 +47,6 @@ class ObsChain:
 
     def __call__(self, state: ChainState, step: Step) -> tuple[ChainState, Step]:
         """Pass one step through all pieces."""
-        if not self.pieces:
-            return state, step
         after = []
         for piece, before in zip(self.pieces, state, strict=True):
             piece_state, step = piece(before, step)

@@ -97,9 +97,11 @@ def _box_converter(space: Box, clip: bool, rescale: bool) -> Callable[[Any], Any
     if rescale:
         if not space.is_bounded():
             raise ValueError(f"normalize_actions needs finite bounds, got {space}. Set it to False.")
-        centre, half = (high + low) / 2, (high - low) / 2
+        centre, half = (high.astype(np.float64) + low) / 2, (high.astype(np.float64) - low) / 2
         # The last clip takes off what rounding puts beyond a bound.
         return lambda action: np.clip(np.clip(action.numpy(), -1.0, 1.0) * half + centre, low, high).astype(space.dtype)
+    if clip and np.issubdtype(space.dtype, np.integer):  # a cast of what lies outside would wrap around
+        return lambda action: np.clip(action.numpy(), low, high).astype(space.dtype)
     if clip:
         return lambda action: np.clip(action.numpy().astype(space.dtype, copy=False), low, high)
     return lambda action: action.numpy().astype(space.dtype, copy=False)

@@ -75,9 +75,11 @@ class EnvRunner:
                 action = distribution.sample(dist_inputs, row_of(noise, time))
                 raw = self.env.step(policy.action_chain(action))
                 if len(raw.final_slots):
-                    final = self._final_inputs(connectors, raw) if policy.obs_chain.pieces else raw.final_obs
+                    final = self._final_inputs(connectors, raw) if connectors else raw.final_obs
                     columns.add_final(time, raw.final_slots, final)
-                connectors, step = policy.obs_chain(connectors, raw)
+                step = raw
+                if connectors:
+                    connectors, step = policy.obs_chain(connectors, raw)
                 columns.add(time, Decision(action=action, dist_inputs=dist_inputs, state=state), raw, step)
                 if state != () and step.first.any():
                     state = restart_state(module, state, step.first)
