@@ -65,8 +65,9 @@ MEASUREMENTS = {
 def cases(measurement: str) -> Iterator[Case]:
     """Yield the cases of ``measurement``, contestants in turn, so that a change of the machine's mood hits all."""
     if measurement == "learn":
-        yield Case(contestant="ours", group="to 475")
-        yield Case(contestant="sb3", group="to 475")
+        yield Case(contestant="ours", group="to 475", variant="defaults")
+        yield Case(contestant="sb3", group="to 475", variant="zoo")
+        yield Case(contestant="ours", group="to 475", variant="zoo", settings={"zoo_settings": True})
     elif measurement == "startup":
         yield from (Case(contestant=name, group="start") for name in ("ours", "sb3", "rllib"))
     elif measurement == "loop":

@@ -11,8 +11,15 @@ from typing import Any
 
 from benchmarks.work import ENV, Figures, Work, measure_rate, measure_startup
 
-LEARN_SETTINGS: tuple[str, ...] = ()
-"""`--set` arguments of the command that `learn` times, beyond env, goal and seed."""
+ZOO_SETTINGS = (
+    "training.train_batch_size_per_learner=256",
+    "training.minibatch_size=256",
+    "training.num_epochs=20",
+    "training.gamma=0.98",
+    "training.lambda_=0.8",
+    "training.lr=1e-3",
+)
+"""`--set` arguments for rl-zoo3's settings of CartPole, without their decay: the ones SB3 learns with."""
 NOT_REACHED = 3
 """Exit status of the command when a limit came before the goal."""
 
@@ -77,9 +84,10 @@ def startup(work: Work) -> Figures:
 
 def learn(work: Work) -> Figures:
     """Measure the command ``rl train ppo CartPole-v1 --stop-reward 475`` from its start to its end."""
+    settings = ZOO_SETTINGS if work.zoo_settings else ()
     command = [sys.executable, "-m", "rl_core.cli", "train", "ppo", ENV, "--json", "--seed", str(work.seed)]
     command += ["--stop-reward", str(work.stop_return), "--stop-timesteps", str(work.stop_env_steps)]
-    command += [word for setting in LEARN_SETTINGS for word in ("--set", setting)]
+    command += [word for setting in settings for word in ("--set", setting)]
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False)

@@ -3,7 +3,7 @@ from rl_core.rng import stream_seed
 
 def test_a_stream_has_one_seed_on_every_machine():
     assert stream_seed(0) == stream_seed(0)
-    assert stream_seed(0, "env_runner", 1) == 1066936281, "changing this changes every run"
+    assert stream_seed(0, "env_runner", 1) == 355791539, "changing this changes every run"
 
 
 def test_streams_of_different_names_or_seeds_differ():

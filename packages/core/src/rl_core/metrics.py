@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
 Reduce = Literal["mean", "min", "max", "sum", "last"]
 _REDUCTIONS: dict[str, Callable[[list[float]], float]] = {
@@ -54,6 +54,15 @@ class MetricsLogger:
             key: float(_REDUCTIONS[how](values[key])) if key in values else empty.get(how, math.nan)
             for key, how in self._reduce.items()
         }
+
+    def get_state(self) -> dict[str, dict[str, Any]]:
+        """Return the keys known and the values not yet reduced."""
+        return {"reduce": dict(self._reduce), "values": {key: list(values) for key, values in self._values.items()}}
+
+    def set_state(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take back what `get_state` gave."""
+        self._reduce = dict(state["reduce"])
+        self._values = {key: list(values) for key, values in state["values"].items()}
 
 
 def summarise(prefix: str, returns: Iterable[float], lengths: Iterable[float]) -> dict[str, float]:

@@ -42,7 +42,9 @@ def make_rollout(seed=0, **changes):
         "behavior_dist_inputs": torch.zeros(16, 4, 2),
         "policy_version": 0,
     }
-    return Rollout(**{**columns, **changes})
+    columns |= changes
+    valid = columns["valid"]
+    return Rollout(**columns, env_steps=64 if valid is None else int(valid.sum()))
 
 
 def parameters(learner):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import time
@@ -181,6 +182,8 @@ class Algorithm:
         Returns:
             `evaluation/...` figures, which later results of `train` repeat.
         """
+        if num_episodes is not None and num_episodes < 1:
+            raise ValueError(f"evaluate: got num_episodes={num_episodes!r}, expected at least 1.")
         self.callbacks.call("on_evaluate_start", algorithm=self)
         settings = self.config.evaluation.settings
         with self.timer("evaluate_s"):
@@ -211,13 +214,19 @@ class Algorithm:
             CheckpointError: it exists or cannot be written.
             ConfigError: the config holds something without an import path, such as a lambda.
         """
-        components: dict[str, Any] = {"config": self.config.to_dict(), "counters": self._counters()}
-        components |= {f"policies/{name}": policy.get_state() for name, policy in self.env_runner.policies.items()}
-        components |= {f"learners/{name}": learner.get_state() for name, learner in self.learner.learners.items()}
-        components["runners/0"] = self.env_runner.get_state()
-        saved = save_checkpoint(path, components)
+        saved = save_checkpoint(path, {"config": self.config.to_dict(), **self._components_state()})
         self.callbacks.call("on_checkpoint_saved", algorithm=self, path=saved)
         return saved
+
+    def _components_state(self) -> dict[str, Any]:
+        """The state of everything that a run goes on from, by component."""
+        policies, learners = self.env_runner.policies, self.learner.learners
+        return {
+            "counters": self._counters(),
+            **{f"policies/{name}": policy.get_state() for name, policy in policies.items()},
+            **{f"learners/{name}": learner.get_state() for name, learner in learners.items()},
+            "runners/0": self.env_runner.get_state(),
+        }
 
     def _counters(self) -> dict[str, Any]:
         """What counts the progress of the run."""
@@ -229,39 +238,57 @@ class Algorithm:
             "returns": list(self._returns),
             "lengths": list(self._lengths),
             "evaluation": dict(self._evaluation),
+            "metrics": self.metrics.get_state(),
         }
 
     def restore(self, path: str | Path) -> None:
         """Continue from a checkpoint of the same env and module.
 
-        Everything is read and compared before anything of this algorithm changes.
+        Everything is read and compared before anything of this algorithm changes, and if it does not fit after all,
+        this algorithm is put back to where it was.
 
         Raises:
             CheckpointError: the checkpoint is damaged, or of another env, module or algorithm.
         """
         checkpoint = Checkpoint(path)
         checkpoint.verify()
-        counters, runner = checkpoint.load("counters"), checkpoint.load("runners/0")
-        policies, learners = checkpoint.load_group("policies"), checkpoint.load_group("learners")
-        self._check_fit(policies, learners)
-        for name, policy in self.env_runner.policies.items():
-            load_tensors(policy.module, policies[name]["tensors"], what=f"policy {name!r}")
-        for name, learner in self.learner.learners.items():
-            load_tensors(learner.module, policies[name]["tensors"], what=f"policy {name!r}")
-            learner.set_state(learners[name])
-        self.env_runner.set_state(runner)
-        self.env_runner.set_weights(self.learner.weights())
-        self.iteration, self.env_steps = counters["iteration"], counters["env_steps"]
-        self.num_episodes, self.time_total_s = counters["num_episodes"], counters["time_total_s"]
-        self._returns.extend(counters["returns"])
-        self._lengths.extend(counters["lengths"])
-        self._evaluation = counters["evaluation"]
+        state = {name: checkpoint.load(name) for name in checkpoint.components() if name != "config"}
+        before = copy.deepcopy(self._components_state())
+        try:
+            self._check_fit(state)
+            self._set_components_state(state)
+        except CheckpointError:
+            self._set_components_state(before)
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            self._set_components_state(before)
+            raise CheckpointError(f"The checkpoint {path} is malformed or does not fit this run: {error!r}.") from error
         self.callbacks.call("on_checkpoint_loaded", algorithm=self, path=Path(path))
 
-    def _check_fit(self, policies: Mapping[str, Any], learners: Mapping[str, Any]) -> None:
+    def _set_components_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `_components_state` gave."""
+        for name, policy in self.env_runner.policies.items():
+            load_tensors(policy.module, state[f"policies/{name}"]["tensors"], what=f"policy {name!r}")
+        for name, learner in self.learner.learners.items():
+            load_tensors(learner.module, state[f"policies/{name}"]["tensors"], what=f"policy {name!r}")
+            learner.set_state(state[f"learners/{name}"])
+        self.env_runner.set_state(state["runners/0"])
+        self.env_runner.set_weights(self.learner.weights())
+        counters = state["counters"]
+        self.metrics.set_state(counters["metrics"])
+        self.iteration, self.env_steps = counters["iteration"], counters["env_steps"]
+        self.num_episodes, self.time_total_s = counters["num_episodes"], counters["time_total_s"]
+        for window, name in ((self._returns, "returns"), (self._lengths, "lengths")):
+            window.clear()
+            window.extend(counters[name])
+        self._evaluation = dict(counters["evaluation"])
+
+    def _check_fit(self, state: Mapping[str, Any]) -> None:
         """Compare ids and spaces of a checkpoint with those of this algorithm."""
         own = self.env_runner.policies
-        if set(own) != set(policies) or set(self.learner.learners) != set(learners):
+        policies = {name.removeprefix("policies/"): part for name, part in state.items() if name.startswith("policies/")}
+        learners = {name.removeprefix("learners/") for name in state if name.startswith("learners/")}
+        if set(own) != set(policies) or set(self.learner.learners) != learners:
             raise CheckpointError(f"The checkpoint has the policies {sorted(policies)}, this run has {sorted(own)}.")
         for name, policy in own.items():
             for what in ("observation_space", "action_space"):

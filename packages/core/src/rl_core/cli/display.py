@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from rl_core.runs.folder import RunFolder
+from rl_core.runs.interrupt import announce_stop
 from rl_core.runs.limits import Limits, StoppedBy
 from rl_core.runs.loop import Display, is_evaluated
 
@@ -105,6 +106,10 @@ class PlainDisplay:
     def note(self, text: str) -> None:
         """Print a line."""
         print(text, file=self._stream, flush=True)
+
+    def announce_stop(self) -> None:
+        """Write a line, past the buffers."""
+        announce_stop()
 
     def close(self) -> None:
         """Nothing is left to do."""

@@ -24,6 +24,7 @@ from rl_core.cli.display import (
     title,
 )
 from rl_core.runs.folder import RunFolder
+from rl_core.runs.interrupt import STOPPING
 from rl_core.runs.limits import Limits
 
 REFRESH_PER_S = 4
@@ -37,7 +38,7 @@ class LiveDisplay:
     def __init__(self, folder: RunFolder, limits: Limits, *, stream: TextIO) -> None:
         self._console = Console(file=stream)
         self._meter = ProgressMeter(limits)
-        self._limits = limits
+        self._footer = Text(limit_words(limits), "dim")
         self._title = title(folder)
         self._subtitle = str(folder.path)
         self._returns: list[float] = []
@@ -62,6 +63,10 @@ class LiveDisplay:
     def note(self, text: str) -> None:
         """Print a line above the panel."""
         self._console.print(text, markup=False, highlight=False)
+
+    def announce_stop(self) -> None:
+        """Show it in the panel, at the next refresh."""
+        self._footer = Text(STOPPING, "bold yellow", no_wrap=True, overflow="ellipsis")
 
     def close(self) -> None:
         """Draw the last state and leave it standing."""
@@ -99,7 +104,7 @@ class LiveDisplay:
             lines.add_row(Text(name, soft), Text(f"{number(value):>9}", f"bold {color}"), Text(spark, color))
         bar = ProgressBar(total=1.0, completed=progress.fraction, width=width - 4)
         return Panel(
-            Group(table, lines, Text(limit_words(self._limits), soft), bar),
+            Group(table, lines, self._footer, bar),
             title=Text(self._title, "bold"),
             subtitle=Text(self._subtitle, "dim"),
             width=width,

@@ -6,10 +6,17 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-MESSAGE = b"\nStopping after this iteration, then saving. Press Ctrl-C again to stop at once, without saving.\n"
+STOPPING = "stopping after this iteration, then saving; Ctrl-C again stops at once, without saving"
+
+
+def announce_stop() -> None:
+    """Say on standard error what the signal will do, in the one way that is safe inside a signal handler."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"\n{STOPPING}\n".encode())
 
 
 class Interrupt:
@@ -18,6 +25,8 @@ class Interrupt:
     def __init__(self) -> None:
         self.signal_number: int | None = None
         """The signal that came, None while there was none."""
+        self.announce: Callable[[], None] = announce_stop
+        """Called from the signal handler, so it must not print; a display puts its own here."""
         self._previous: dict[int, Any] = {}
         self._pid = os.getpid()
 
@@ -42,8 +51,7 @@ class Interrupt:
         if self.signal_number is not None:
             raise KeyboardInterrupt
         self.signal_number = number
-        with contextlib.suppress(OSError):
-            os.write(2, MESSAGE)  # print() must not be called from a handler
+        self.announce()
 
     @staticmethod
     def _handle_in_worker(number: int) -> None:

@@ -33,6 +33,9 @@ class Display(Protocol):
     def note(self, text: str) -> None:
         """Show a line that stays."""
 
+    def announce_stop(self) -> None:
+        """Say that the run stops after this iteration; called from a signal handler, so it must not print."""
+
     def close(self) -> None:
         """End the display."""
 
@@ -67,6 +70,7 @@ def run_session(session: Session) -> Outcome:
             that say where.
     """
     folder = session.folder
+    session.interrupt.announce = session.display.announce_stop
     picture = PictureProcess()
     try:
         outcome = _train(session)

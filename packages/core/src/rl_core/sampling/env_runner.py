@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl_core._internal.tree import tree_map
+from rl_core._internal.tree import tree_leaves, tree_map
+from rl_core.connect.protocol import ConnectorState
 from rl_core.env.check import find_bad_values
 from rl_core.env.protocol import VectorEnv
 from rl_core.errors import CheckpointError, EnvError
@@ -91,9 +92,13 @@ class EnvRunner:
         return rollout
 
     def _reset(self) -> Step:
-        """Start the first episodes."""
+        """Start new episodes in all slots."""
+        num_envs = self.env.num_envs
+        self._counter = EpisodeCounter(num_envs)
+        if self._recorder:
+            self._recorder.set_state(None)
         connectors, step = self.policy.obs_chain(self._state.connectors, self.env.reset(self.seed))
-        self._state = PolicyState(self._state.module, connectors)
+        self._state = PolicyState(self.policy.module.initial_state(num_envs), connectors)
         return step
 
     def _final_inputs(self, connectors: Any, raw: Step) -> Tree:
@@ -176,6 +181,7 @@ class EnvRunner:
             "connectors": tuple((part.shared, part.slots) for part in self._state.connectors),
             "open_return": self._counter.open_return,
             "open_length": self._counter.open_length,
+            "open_episodes": self._recorder.get_state() if self._recorder else None,
             "num_envs": self.env.num_envs,
         }
 
@@ -186,12 +192,13 @@ class EnvRunner:
             CheckpointError: the state does not belong to this env.
         """
         self.generator.set_state(state["generator"])
-        pieces = [type(own)(*given) for own, given in zip(self._state.connectors, state["connectors"], strict=True)]
-        shared = tuple(piece.shared for piece in pieces)
+        pieces = tuple(ConnectorState(*given) for given in state["connectors"])
+        shared = self.policy.shared = self._checked_statistics(pieces)
         if state["env"] is None or state["num_envs"] != self.env.num_envs:
             fresh = self.policy.obs_chain.with_shared(self.policy.initial_state(self.env.num_envs).connectors, shared)
             self._state = PolicyState(self.policy.module.initial_state(self.env.num_envs), fresh)
             self._step = None
+            self.seed = int(torch.randint(2**31 - 1, (), generator=self.generator))  # not the first episodes again
             return
         try:
             first = self.env.reset(self.seed)
@@ -199,8 +206,30 @@ class EnvRunner:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"The saved env state does not fit this env: {error!r}.") from error
         self._step = dataclasses.replace(_without_past(first), obs=state["step_obs"])
-        self._state = PolicyState(state["module_state"], tuple(pieces))
+        self._state = PolicyState(state["module_state"], pieces)
         self._counter.open_return, self._counter.open_length = state["open_return"], state["open_length"]
+        if self._recorder:
+            self._recorder.set_state(state["open_episodes"])
+
+    def _checked_statistics(self, pieces: tuple[ConnectorState, ...]) -> tuple[Tree, ...]:
+        """Return the statistics of saved connectors, after comparing their shapes with those of this run's."""
+        own = self.policy.obs_chain.initial_state(self.env.num_envs)
+        if len(own) != len(pieces):
+            raise CheckpointError(
+                f"The checkpoint has {len(pieces)} observation connectors, this run has {len(own)}. Use the same ones."
+            )
+        for piece, expected, given in zip(self.policy.obs_chain.pieces, own, pieces, strict=True):
+            shapes = [
+                [np.shape(leaf) for leaf in tree_leaves(state.shared)]
+                + [np.shape(leaf)[1:] for leaf in tree_leaves(state.slots)]
+                for state in (expected, given)
+            ]
+            if shapes[0] != shapes[1]:
+                raise CheckpointError(
+                    f"The saved state of the observation connector {type(piece).__name__} has shapes {shapes[1]}, "
+                    f"expected {shapes[0]}. Build this run with the settings it was saved with."
+                )
+        return tuple(piece.shared for piece in pieces)
 
     def close(self) -> None:
         """Close the env."""

@@ -32,6 +32,7 @@ def evaluate(env: VectorEnv, policy: Policy, *, num_episodes: int, seed: int, ex
     state = policy.initial_state(num_slots)
     module_state, connectors = state.module, state.connectors
     connectors, step = chain(connectors, env.reset(seed))
+    connectors = chain.with_shared(connectors, policy.shared)
     row = allocate(step.obs, 1)
     inputs = tree_map(torch.from_numpy, row)
     open_return, open_length = np.zeros(num_slots), np.zeros(num_slots, np.int64)

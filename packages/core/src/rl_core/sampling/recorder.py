@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,14 @@ class EpisodeRecorder:
     def __init__(self, num_slots: int, on_episode_end: Callable[[Episode], None]) -> None:
         self._on_episode_end = on_episode_end
         self._open: list[list[tuple[Tree, Tree, np.ndarray]]] = [[] for _ in range(num_slots)]
+
+    def get_state(self) -> list[Any]:
+        """Return the open parts of the episodes, slot by slot."""
+        return [list(parts) for parts in self._open]
+
+    def set_state(self, state: list[Any] | None) -> None:
+        """Take back what `get_state` gave; None drops all open parts."""
+        self._open = [[] for _ in self._open] if state is None else [list(parts) for parts in state]
 
     def add(self, rollout: Rollout, reward: np.ndarray) -> None:
         """Add a rollout; `reward` `[T, B]` is the env's."""
