@@ -224,8 +224,8 @@ def _decode(data: Any, tensors: Mapping[str, torch.Tensor]) -> State:
         return tensors[data["$tensor"]]
     if "$array" in data:
         dtype = np.dtype(data["dtype"])
-        if dtype.kind not in "biuf":
-            raise ValueError(f"dtype {dtype}")
+        if dtype.kind not in "biuf" or min(data["shape"], default=0) < 0:
+            raise ValueError(f"an array of dtype {dtype} and shape {data['shape']}")
         return np.frombuffer(tensors[data["$array"]].numpy().tobytes(), dtype).reshape(data["shape"]).copy()
     if "$tuple" in data:
         return tuple(_decode(item, tensors) for item in data["$tuple"])

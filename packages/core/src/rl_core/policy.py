@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from gymnasium.spaces import Space
 
-from rl_core._internal.tree import tree_map
+from rl_core._internal.tree import tree_leaves, tree_map
 from rl_core.checkpoint import Checkpoint
 from rl_core.config.codec import decode, encode
 from rl_core.connect.chain import ActionChain, ChainState, ObsChain
@@ -160,12 +160,18 @@ class Policy:
                 obs_connectors=[decode(piece, allow=allow) for piece in state["obs_connectors"]],
                 action_connectors=[decode(piece, allow=allow) for piece in state["action_connectors"]],
             )
-            tensors, version, shared = state["tensors"], int(state["version"]), state["connector_state"]
+            shared = tuple(state["connector_state"])
+            shapes = [[np.shape(leaf) for leaf in tree_leaves(part)] for part in (shared, policy.shared)]
+            if len(shared) != len(policy.shared) or shapes[0] != shapes[1]:
+                raise CheckpointError(
+                    f"The statistics of the observation connectors have shapes {shapes[0]}, expected {shapes[1]}."
+                )
+            version, tensors = int(state["version"]), dict(state["tensors"])
+            policy.set_weights(Weights(version=version, tensors=tensors, connector_state=shared))
         except RLError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"The policy in this checkpoint is malformed: {error!r}.") from error
-        policy.set_weights(Weights(version=version, tensors=tensors, connector_state=shared))
         return policy
 
     @classmethod

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rl_core import Algorithm
+from rl_core import Algorithm, AlgorithmConfig
 from rl_core.errors import NonFiniteError
 from rl_core.runs.metrics_file import read_rows
 
@@ -236,3 +236,70 @@ def test_failed_update_marks_the_run_and_keeps_checkpoints(rl, small, monkeypatc
     assert Path("one/checkpoints/iteration_000002").is_dir()
     assert json.loads(Path("one/run.json").read_text())["status"] == "failed"
     assert len(rows_of("one")) == 2
+
+
+@pytest.mark.usefixtures("real_pictures")
+def test_workers_of_envs_do_not_keep_the_picture_waiting(rl, small):
+    started = time.monotonic()
+    code, _, err = rl(
+        "train", "ppo", "CartPole-v1", "--stop-iters", 2, "--run-dir", "one", *small,
+        "--set", "env_runners.gym_env_vectorize_mode=async", "--set", "evaluation.evaluation_interval=1",
+    )  # fmt: skip
+    assert code == 0, err
+    assert Path("one/learning_curve.png").exists()
+    assert time.monotonic() - started < 45, "the workers hold the helper's pipe open; it must not wait for its end"
+
+
+def test_ctrl_c_while_building_saves_the_untrained_policy(rl, small, monkeypatch):
+    build = AlgorithmConfig.build
+
+    def interrupted(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        return build(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AlgorithmConfig, "build", interrupted)
+        code, out, err = rl("train", "ppo", "CartPole-v1", "--run-dir", "one", *small)
+    assert code == 130
+    assert out.splitlines()[-1].startswith("interrupted: no evaluation yet, 0 env steps")
+    assert "Ctrl-C again" in err or "Traceback" not in err
+    code, _, err = rl("resume", "one", "--stop-iters", 2)
+    assert code == 0, err
+    assert len(rows_of("one")) == 2
+
+
+def test_second_ctrl_c_stops_at_once_and_names_what_is_saved(rl, small, monkeypatch):
+    train = Algorithm.train
+
+    def impatient(self):
+        if self.iteration == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return train(self)
+
+    monkeypatch.setattr(Algorithm, "train", impatient)
+    code, _, err = rl(
+        "train", "ppo", "CartPole-v1", "--run-dir", "one", *small, "--set", "checkpointing.checkpoint_frequency=1"
+    )
+    assert code == 130
+    assert "iteration_000002" in err
+    assert "rl resume one" in err
+    assert json.loads(Path("one/run.json").read_text())["status"] == "interrupted"
+
+
+def test_env_of_a_module_in_this_folder(rl, small, monkeypatch):
+    Path("my_countdown.py").write_text(
+        "import gymnasium\ngymnasium.register('Test/Mine-v0', entry_point='rl_core.testing.envs:CountdownEnv')\n"
+    )
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    code, _, err = rl("train", "ppo", "my_countdown:Test/Mine-v0", "--stop-iters", 1, "--run-dir", "one", *small)
+    assert code == 0, err
+    del sys.modules["my_countdown"]
+    code, _, err = rl("evaluate", "one")
+    assert code == 2
+    assert "--allow my_countdown" in err, "a checkpoint must not run code of its choice"
+    code, out, err = rl("evaluate", "one", "--allow", "my_countdown")
+    assert code == 0, err
+    assert "return 5.0" in out
+    del sys.modules["my_countdown"]
+    assert "no_such_package" in rl("evaluate", "one", "--allow", "no_such_package")[2]

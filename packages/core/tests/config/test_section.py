@@ -1,13 +1,6 @@
-import importlib.util
-import os
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import pytest
 
-import rl_core
 from rl_core import ModelSettings, PPOConfig
 from rl_core.config.check import Settings, type_hints
 from rl_core.errors import ConfigError, RLError
@@ -157,26 +150,3 @@ def test_every_section_is_settings_and_documents_every_field():
     for section in SECTIONS.values():
         assert issubclass(section.settings_class, Settings)
         assert section.settings_class.__doc__
-
-
-@pytest.mark.skipif(importlib.util.find_spec("mypy") is None, reason="mypy is not installed")
-def test_a_type_checker_knows_the_keywords_of_the_sections(tmp_path):
-    snippet = tmp_path / "snippet.py"
-    snippet.write_text(
-        textwrap.dedent(
-            """
-            from rl_core import PPOConfig
-
-            config = PPOConfig().environment("CartPole-v1", env_config={}).training(lr=1e-3, num_epochs=3)
-            config.training(lr="x")
-            config.training(lrr=1)
-            config.env_runners(num_envs_per_env_runner=2).debugging(seed=1.5)
-            config.environment("CartPole-v1").training(lambda_=0.9).evaluation(explore=False).build().train()
-            """
-        )
-    )
-    environment = {**os.environ, "MYPYPATH": str(Path(rl_core.__file__).parents[1])}
-    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", "--cache-dir", str(tmp_path), str(snippet)]
-    found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
-    lines = [line.split(":")[1] for line in found.stdout.splitlines() if ": error:" in line]
-    assert lines == ["5", "6", "7"], found.stdout

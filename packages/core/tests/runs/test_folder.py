@@ -1,5 +1,6 @@
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -25,11 +26,18 @@ def test_existing_folder_is_refused_unless_empty(tmp_path):
 
 
 @pytest.mark.parametrize("env", ["ALE/Pong-v5", "my_package.envs:Maze-v0", "../../etc", "a b"])
-def test_default_path_stays_inside_its_root(tmp_path, env):
-    path = RunFolder.default_path("ppo", env, root=tmp_path)
-    assert path.parent == tmp_path
-    path.mkdir()
-    assert RunFolder.default_path("ppo", env, root=tmp_path).name == path.name[:-1] + "2"
+def test_reserved_folder_lies_in_its_root_and_numbers_go_on(tmp_path, env):
+    first, second = (RunFolder.reserve("ppo", env, root=tmp_path) for _ in range(2))
+    assert first.parent == second.parent == tmp_path
+    assert (first.name[-2:], second.name[-2:]) == ("-1", "-2")
+    (tmp_path / (first.name[:-1] + "9")).mkdir()
+    assert RunFolder.reserve("ppo", env, root=tmp_path).name.endswith("-10")
+
+
+def test_runs_started_together_get_folders_of_their_own(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda _: RunFolder.reserve("ppo", "a", root=tmp_path / "runs"), range(40)))
+    assert len(set(paths)) == 40
 
 
 def test_checkpoints_are_newest_first_and_pruned(tmp_path):

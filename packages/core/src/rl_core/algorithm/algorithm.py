@@ -286,7 +286,9 @@ class Algorithm:
     def _check_fit(self, state: Mapping[str, Any]) -> None:
         """Compare ids and spaces of a checkpoint with those of this algorithm."""
         own = self.env_runner.policies
-        policies = {name.removeprefix("policies/"): part for name, part in state.items() if name.startswith("policies/")}
+        policies = {
+            name.removeprefix("policies/"): part for name, part in state.items() if name.startswith("policies/")
+        }
         learners = {name.removeprefix("learners/") for name in state if name.startswith("learners/")}
         if set(own) != set(policies) or set(self.learner.learners) != learners:
             raise CheckpointError(f"The checkpoint has the policies {sorted(policies)}, this run has {sorted(own)}.")

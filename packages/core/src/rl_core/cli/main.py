@@ -54,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # `rl train ppo my_envs:Maze-v0` with my_envs.py in this folder; shadows nothing
     try:
         parser, commands = build_parser()
         if not arguments:

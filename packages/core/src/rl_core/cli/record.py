@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,7 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
     allow = options.allowed(arguments)
     config = AlgorithmConfig.from_dict(Checkpoint(checkpoint).load("config"), allow=allow)
     policy = Policy.from_checkpoint(checkpoint, allow=allow)
-    env = make_single_env(config.environment.env, config.environment.env_config, "rgb_array")
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame looks for a screen, which pictures do not need
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*render_mode.*")  # `_check_renders` says it better
+        env = make_single_env(config.environment.env, config.environment.env_config, "rgb_array")
     name = env_name(config.environment.env)
     returns: list[float] = []
     try:

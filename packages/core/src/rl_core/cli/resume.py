@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     with Interrupt() as interrupt:
         algorithm = _restore(checkpoint, folder, arguments)
         folder.record.limits = limits
+        folder.record.seconds = max(folder.record.seconds, algorithm.time_total_s)  # a killed session noted nothing
         folder.begin_session()
         _tidy(folder, checkpoint, algorithm)
         print(f"resuming from {checkpoint}", file=sys.stderr if arguments.json else sys.stdout)

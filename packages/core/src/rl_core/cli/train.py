@@ -41,7 +41,11 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("algorithm", metavar="ALGO", help="such as ppo; `rl info` lists them")
-    parser.add_argument("env", metavar="ENV", help="gymnasium id, such as CartPole-v1 or package:Env-v0")
+    parser.add_argument(
+        "env",
+        metavar="ENV",
+        help="gymnasium id, such as CartPole-v1, or module:Env-v0 where importing the module registers it",
+    )
     options.add_limits(parser)
     parser.add_argument("--seed", type=options.whole_number, metavar="S", help="default: 0")
     parser.add_argument(
@@ -57,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     started_at = time.monotonic()
     limits = options.limits_of(arguments).bounded()
     config = _config_of(arguments)
-    path = arguments.run_dir or RunFolder.default_path(arguments.algorithm, arguments.env, root=Path("runs"))
+    path = arguments.run_dir or RunFolder.reserve(arguments.algorithm, arguments.env, root=Path("runs"))
     record = RunRecord(
         algorithm=arguments.algorithm,
         env=str(config.environment.env),
@@ -103,6 +107,7 @@ def train(
         display=display.make_display(folder, limits, stream=stream),
         interrupt=interrupt,
         started_at=started_at,
+        seconds_before=folder.record.seconds,
     )
     outcome = run_session(session)
     print_outcome(outcome, folder, limits, as_json=as_json)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,7 @@ class ModuleSpec:
         """
         if isinstance(self.module_class, RLModule):
             return copy.deepcopy(self.module_class)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _one_thread():
             torch.manual_seed(seed)
             if self.module_class is None:
                 assert isinstance(self.model_config, ModelSettings), "made so by the config"
@@ -93,3 +94,14 @@ class ModuleSpec:
         if not (isinstance(kind, type) and issubclass(kind, RLModule)):
             raise ConfigError(f"{data['class']!r} is not derived from RLModule; a checkpoint may not create it.")
         return cls(module_class=kind, model_config=model_config)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one torch thread: the orthogonal weights of a seed depend on the number in their last digits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

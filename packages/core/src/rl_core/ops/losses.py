@@ -67,25 +67,21 @@ def clipped_actor_critic_loss(
 
     Source: Schulman et al. 2017, equations 7 and 9; Huang et al. 2022, core details 9 and 12; Schulman's k3 estimate.
     """
-    if any(column.shape != log_prob.shape for column in (entropy, value, behavior_log_prob, advantage, value_target)):
-        shapes = ", ".join(
-            f"{name} {tuple(column.shape)}"
-            for name, column in (
-                ("log_prob", log_prob),
-                ("entropy", entropy),
-                ("value", value),
-                ("behavior_log_prob", behavior_log_prob),
-                ("advantage", advantage),
-                ("value_target", value_target),
+    columns = {
+        "entropy": entropy,
+        "value": value,
+        "behavior_log_prob": behavior_log_prob,
+        "behavior_value": behavior_value,
+        "advantage": advantage,
+        "value_target": value_target,
+    }
+    for name, column in columns.items():
+        if column.shape != log_prob.shape:
+            raise ValueError(
+                f"PPO loss: {name} has shape {tuple(column.shape)}, expected [N] = {tuple(log_prob.shape)} as log_prob "
+                "has. It would broadcast. A module's forward_value must return [...], without a last axis of 1."
             )
-        )
-        raise ValueError(
-            f"PPO loss: got {shapes}, expected the same [N] for all; they would broadcast. "
-            "A module's forward_value must return [...], without a last axis of 1."
-        )
-    parts = _ClippedLoss.apply(
-        log_prob, entropy, value, behavior_log_prob, behavior_value, advantage, value_target, coefficients
-    )
+    parts = _ClippedLoss.apply(log_prob, *columns.values(), coefficients)
     return ActorCriticLoss(*parts)
 
 

@@ -1,6 +1,6 @@
 """Learning curves drawn with Matplotlib: of one run, and of several with mean and band over their seeds.
 
-This file imports nothing of rl_core: `picture.py` also runs it as a script, in a process that need not import torch.
+This file imports nothing of rl_core: `picture.py` also loads it by its path, in a process that need not import torch.
 """
 
 from __future__ import annotations
@@ -170,15 +170,24 @@ def format_count(value: float) -> str:
 
 
 def main() -> None:
-    """Import Matplotlib, then wait for a curve on standard input and draw it; an empty input ends it."""
-    draw_run(
-        Curve(algorithm="-", env="-", seed=0, train_steps=[0, 1], train_return=[0, 1]), io.BytesIO()
-    )  # loads fonts
-    job = sys.stdin.read()
+    """Import Matplotlib, then wait for a line with a curve on standard input and draw it; end of input ends it."""
+    draw_run(_example(), io.BytesIO())  # fonts and drawing code are loaded by this, not at the end of the run
+    job = sys.stdin.readline()
     if job:
         values = json.loads(job)
         draw_run(Curve(**values["curve"]), values["path"])
 
 
-if __name__ == "__main__":
-    main()
+def _example() -> Curve:
+    """Make a curve with everything that may be drawn."""
+    return Curve(
+        algorithm="-",
+        env="-",
+        seed=0,
+        train_steps=[0, 1],
+        train_return=[0, 1],
+        evaluation_steps=[0, 1],
+        evaluation_return=[0, 1],
+        evaluation_std=[1, 1],
+        stop_reward=1.0,
+    )

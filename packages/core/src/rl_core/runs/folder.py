@@ -114,9 +114,7 @@ class RunFolder:
             folder.checkpoints_path.mkdir()
             folder.write_record()
         except OSError as error:
-            raise RunError(
-                f"The run folder {path} cannot be written: {_reason(error)}. Give another --run-dir."
-            ) from error
+            raise _unwritable(path, error) from error
         return folder
 
     @staticmethod
@@ -136,15 +134,27 @@ class RunFolder:
         return RunFolder(path, record)
 
     @staticmethod
-    def default_path(algorithm: str, env: str, *, root: Path) -> Path:
-        """Return `root/<algorithm>-<env>-<n>` with the first n above all that exist."""
+    def reserve(algorithm: str, env: str, *, root: Path) -> Path:
+        """Make the empty folder `root/<algorithm>-<env>-<n>`, with the first n above all that exist.
+
+        Several runs may be started at the same time: each gets a folder of its own.
+
+        Raises:
+            RunError: the place cannot be written.
+        """
         stem = f"{algorithm}-{re.sub(r'[^A-Za-z0-9._-]+', '_', env)}"
-        numbers = [
-            int(match.group(1))
-            for name in (os.listdir(root) if root.is_dir() else ())
-            if (match := re.fullmatch(re.escape(stem) + r"-(\d+)", name))
-        ]
-        return root / f"{stem}-{max(numbers, default=0) + 1}"
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            matches = (re.fullmatch(re.escape(stem) + r"-(\d+)", name) for name in os.listdir(root))
+            number = max((int(match.group(1)) for match in matches if match), default=0) + 1
+            while True:
+                path = root / f"{stem}-{number}"
+                with contextlib.suppress(FileExistsError):  # another run was faster
+                    path.mkdir()
+                    return path
+                number += 1
+        except OSError as error:
+            raise _unwritable(root, error) from error
 
     def write_record(self) -> None:
         """Replace `run.json` in one move."""
@@ -231,6 +241,10 @@ def find_runs(root: Path) -> list[RunFolder]:
 def _natural(name: str) -> list[tuple[int, int | str]]:
     """Sort key that puts run-2 before run-10."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(f"The run folder {path} cannot be written: {_reason(error)}. Give another --run-dir.")
 
 
 def _reason(error: BaseException) -> str:

@@ -51,10 +51,12 @@ class Session:
     interrupt: Interrupt
     started_at: float
     """`time.monotonic()` at the start of this session."""
+    seconds_before: float = 0.0
+    """Wall time of the sessions before."""
 
     def seconds(self) -> float:
         """Wall time of the run over all its sessions."""
-        return self.folder.record.seconds + time.monotonic() - self.started_at
+        return self.seconds_before + time.monotonic() - self.started_at
 
 
 def default_evaluation_interval(train_batch_size: int) -> int:

@@ -43,7 +43,7 @@ class PictureProcess:
         if self._process is not None and self._process.stdin is not None:
             job = json.dumps({"curve": asdict(curve), "path": str(path.absolute())})
             with contextlib.suppress(BrokenPipeError):  # it failed: `wait` says why
-                self._process.stdin.write(job.encode())
+                self._process.stdin.write(f"{job}\n".encode())  # a line: forked env workers may keep the pipe open
                 self._process.stdin.flush()
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
@@ -81,10 +81,11 @@ class PictureProcess:
 def _program() -> str:
     """Load `curves.py` by its path under a private name: importing rl_core would import torch."""
     return (
-        "import sys, importlib.util as u\n"
+        "import os, sys, importlib.util as u\n"
         f"spec = u.spec_from_file_location('_rl_curves', {curves.__file__!r})\n"
         "module = u.module_from_spec(spec)\n"
         "sys.modules[spec.name] = module\n"  # dataclasses look their module up
         "spec.loader.exec_module(module)\n"
         "module.main()\n"
+        "os._exit(0)\n"  # taking Matplotlib down politely takes as long as drawing
     )

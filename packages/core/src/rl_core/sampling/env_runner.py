@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Space
 
 from rl_core._internal.tree import tree_leaves, tree_map
 from rl_core.connect.protocol import ConnectorState
@@ -137,7 +138,12 @@ class EnvRunner:
                     f"The env gave the reward {columns.raw_reward[time, slot]} at step {time} of slot {slot}; rewards "
                     "must be finite numbers. Check the env's reward computation (rl_core.testing.check_env helps)."
                 )
-            problem = find_bad_values(self.policy.obs_chain.output_space, columns.obs)
+            space = self.policy.obs_chain.output_space
+            problem = find_bad_values(space, columns.obs)
+            if rollout.final_obs is not None and not problem:
+                final = tree_map(lambda leaf: leaf.numpy()[np.newaxis], rollout.final_obs)  # [1, K, ...]
+                if find_bad_values(space, final):
+                    problem = _describe_bad_final(space, final, rollout)
             if problem:
                 raise EnvError(
                     f"An observation left its space: {problem}. Correct the env or its observation space, or set "
@@ -234,6 +240,16 @@ class EnvRunner:
     def close(self) -> None:
         """Close the env."""
         self.env.close()
+
+
+def _describe_bad_final(space: Space[Any], final: Tree, rollout: Rollout) -> str:
+    """Say where the first bad value among the true last observations `[1, K, ...]` stands."""
+    for place, index in enumerate(rollout.final_index.tolist()):
+        problem = find_bad_values(space, tree_map(lambda leaf, at=place: leaf[:, at : at + 1], final))
+        if problem:
+            time, slot = divmod(index, rollout.reward.shape[1])
+            return f"{problem}, as the last one of the episode that ended at step {time} of slot {slot}"
+    raise AssertionError("one of them is bad")
 
 
 def _without_past(step: Step) -> Step:

@@ -55,21 +55,21 @@ class EpisodeCounter:
             done: `[T, B]`, bool: terminated or truncated.
             artificial: `[T, B]`, bool: steps that are not real.
         """
-        total = np.cumsum(reward, axis=0, dtype=np.float64) + self.open_return  # [T, B]
-        length = np.cumsum(~artificial, axis=0) + self.open_length
-        slot, time = np.nonzero(done.T)  # by slot, then time
-        end_return, end_length = total[time, slot], length[time, slot]
-        # What a slot had summed up at its previous end in this rollout belongs to the episode before.
-        same_slot = np.zeros(len(slot), bool)
-        same_slot[1:] = slot[1:] == slot[:-1]
-        returns, lengths = end_return.copy(), end_length.copy()
-        returns[same_slot] -= end_return[:-1][same_slot[1:]]
-        lengths[same_slot] -= end_length[:-1][same_slot[1:]]
+        num_steps, num_slots = reward.shape
+        ends = done.T.ravel()  # slot by slot: an episode is a run of steps up to the one that is done
+        begins = np.roll(ends, 1)
+        begins[::num_steps] = True
+        starts = np.flatnonzero(begins)
+        returns = np.add.reduceat(reward.T.ravel().astype(np.float64), starts)
+        lengths = np.add.reduceat(~artificial.T.ravel(), starts, dtype=np.int64)
+        slot, last = starts // num_steps, np.append(starts[1:], len(ends)) - 1
+        goes_on = starts % num_steps == 0
+        returns[goes_on] += self.open_return
+        lengths[goes_on] += self.open_length
 
-        self.open_return, self.open_length = total[-1].copy(), length[-1].copy()
-        last = np.ones(len(slot), bool)
-        last[:-1] = slot[1:] != slot[:-1]
-        self.open_return[slot[last]] -= end_return[last]
-        self.open_length[slot[last]] -= end_length[last]
-        order = np.lexsort((slot, time))
-        return EpisodeStats(returns=returns[order], lengths=lengths[order])
+        ended = ends[last]
+        self.open_return, self.open_length = np.zeros(num_slots), np.zeros(num_slots, np.int64)
+        self.open_return[slot[~ended]] = returns[~ended]
+        self.open_length[slot[~ended]] = lengths[~ended]
+        order = np.lexsort((slot[ended], last[ended] % num_steps))
+        return EpisodeStats(returns=returns[ended][order], lengths=lengths[ended][order])

@@ -53,12 +53,13 @@ class EpisodeRecorder:
         times = torch.arange(start, stop)
         if rollout.valid is not None:
             times = times[rollout.valid[start:stop, slot]]
+        rows = times.numpy()  # numpy would take a tensor of one number for a plain index
         if len(times):
 
             def take(leaf: torch.Tensor) -> np.ndarray:
                 return leaf[times, slot].numpy()
 
-            self._open[slot].append((tree_map(take, rollout.obs), tree_map(take, rollout.action), reward[times, slot]))
+            self._open[slot].append((tree_map(take, rollout.obs), tree_map(take, rollout.action), reward[rows, slot]))
 
     def _emit(self, slot: int, last_obs: Tree, terminated: bool) -> None:
         """Join the parts of a finished episode and call back."""

@@ -1,0 +1,365 @@
+import errno
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rl_core import checkpoint as checkpoint_module
+from rl_core.checkpoint import MANIFEST, Checkpoint, newest_checkpoint, save_checkpoint
+from rl_core.errors import CheckpointError
+
+STATE = {
+    "numbers": [1, 2.5, -3, None, True, "word"],
+    "tensor": torch.arange(6.0).reshape(2, 3),
+    "nested": {"array": np.arange(4, dtype=np.uint32), "pair": (1, (), [])},
+}
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, np.ndarray):
+        return isinstance(b, np.ndarray) and a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return a == b and type(a) is type(b)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return save_checkpoint(tmp_path / "saved", {"counters": {"iteration": 3}, "policies/default": STATE})
+
+
+def leaves_nothing_behind(folder, *expected):
+    return sorted(os.listdir(folder)) == sorted(expected)
+
+
+plain = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(max_size=5)
+arrays = st.builds(
+    lambda dtype, shape, seed: np.random.default_rng(seed).integers(0, 2, shape).astype(dtype),
+    st.sampled_from(["?", "<i1", "<i2", "<i8", "<u2", "<u4", "<u8", "<f2", "<f4", "<f8", ">f4"]),
+    st.sampled_from([(), (0,), (3,), (2, 1, 2)]),
+    st.integers(0, 9),
+)
+tensors = st.builds(
+    lambda dtype, shape: torch.ones(shape).to(dtype),
+    st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool]),
+    st.sampled_from([(), (0,), (3,), (2, 1, 2)]),
+)
+states = st.recursive(
+    plain | arrays | tensors,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=4).filter(lambda key: not key.startswith("$")), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(state=states)
+def test_any_state_comes_back_bit_for_bit(tmp_path_factory, state):
+    folder = tmp_path_factory.mktemp("any")
+    saved = save_checkpoint(folder / "a", {"x": state})
+    assert same(Checkpoint(saved).load("x"), state)
+
+
+def test_components_can_be_listed_and_read_apart(path):
+    checkpoint = Checkpoint(path)
+    assert checkpoint.components() == ["counters", "policies/default"]
+    assert checkpoint.load("counters") == {"iteration": 3}
+    assert list(checkpoint.load_group("policies")) == ["default"]
+    assert same(checkpoint.load_group("policies")["default"], STATE)
+
+
+def test_a_checkpoint_holds_json_and_safetensors_only(path):
+    names = {file.name for file in path.rglob("*") if file.is_file()}
+    assert names == {MANIFEST, "data.json", "tensors.safetensors"}
+    for file in path.rglob("*.json"):
+        json.loads(file.read_bytes())
+
+
+def test_no_code_of_this_package_unpickles():
+    source = Path(checkpoint_module.__file__).parent
+    for file in source.rglob("*.py"):
+        text = file.read_text()
+        assert "import pickle" not in text, file
+        assert "torch.load" not in text.replace("safetensors.torch.load", ""), file
+        assert "allow_pickle=True" not in text, file
+
+
+def test_tensors_that_share_memory_come_back_apart_and_whole(tmp_path):
+    base = torch.arange(10.0)
+    state = {"a": base, "b": base[2:5], "c": base.view(2, 5).t()}
+    assert same(Checkpoint(save_checkpoint(tmp_path / "a", {"x": state})).load("x"), state)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"a": {"b": [object()]}}, r"x\.a\.b\[0\]: a object has no stored form"),
+        ({"a": {3}}, "a set has no stored form"),
+        ({1: 2}, "mapping keys must be strings"),
+        ({"$tensor": 2}, "without a leading"),
+        ({"a": np.array(["text"])}, "arrays of dtype <U4 have no stored form"),
+        ({"a": np.array([object()])}, "arrays of dtype object have no stored form"),
+        ({"a": b"bytes"}, "a bytes has no stored form"),
+    ],
+)
+def test_what_cannot_be_stored_is_named_and_nothing_is_left_behind(tmp_path, state, message):
+    with pytest.raises(CheckpointError, match=message):
+        save_checkpoint(tmp_path / "a", {"y": STATE, "x": state})
+    assert leaves_nothing_behind(tmp_path)
+
+
+def test_a_checkpoint_is_never_overwritten(path):
+    with pytest.raises(CheckpointError, match="exists already; checkpoints are never overwritten"):
+        save_checkpoint(path, {"x": 1})
+    assert Checkpoint(path).load("counters") == {"iteration": 3}
+
+
+# Damage -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_flipped_bit_in_any_file_is_noticed(path):
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        content = file.read_bytes()
+        for position in range(0, len(content), max(1, len(content) // 25)):
+            damaged = bytearray(content)
+            damaged[position] ^= 1 << (position % 8)
+            file.write_bytes(damaged)
+            if file.name == MANIFEST:  # a name of torch's version may change unseen, what is used may not
+                original = json.loads(content)
+                try:
+                    checkpoint = Checkpoint(path)
+                    checkpoint.verify()
+                    assert same(checkpoint.load("policies/default"), STATE)
+                    assert checkpoint.load("counters") == {"iteration": 3}
+                    assert json.loads(damaged)["files"] == original["files"]
+                except CheckpointError:
+                    pass
+            else:
+                with pytest.raises(CheckpointError, match="is damaged: its SHA-256 is not the manifest's"):
+                    Checkpoint(path).verify()
+        file.write_bytes(content)
+    Checkpoint(path).verify()
+
+
+def test_a_file_cut_short_or_grown_or_gone_is_noticed(path):
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        content = file.read_bytes()
+        for damaged in (b"", content[:-1], content[: len(content) // 2], content + b" x"):
+            file.write_bytes(damaged)
+            with pytest.raises(CheckpointError, match="damaged"):
+                Checkpoint(path).verify()
+        file.unlink()
+        with pytest.raises(CheckpointError, match="is missing|has no manifest"):
+            Checkpoint(path).verify()
+        file.write_bytes(content)
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="There is no checkpoint directory"):
+        Checkpoint(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint of this library: it has no manifest\.json"):
+        Checkpoint(tmp_path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CheckpointError, match="There is no checkpoint directory"):
+        Checkpoint(tmp_path / "file")
+
+
+@pytest.mark.parametrize("manifest", ["[]", "{}", "3", "null", '{"format": "other", "files": {}}', "{", "\xff"])
+def test_a_foreign_manifest_is_refused(tmp_path, manifest):
+    (tmp_path / MANIFEST).write_bytes(manifest.encode("latin1"))
+    with pytest.raises(CheckpointError, match="does not describe a checkpoint of this library|is not JSON"):
+        Checkpoint(tmp_path)
+
+
+def change_manifest(path, **changes):
+    manifest = json.loads((path / MANIFEST).read_text())
+    (path / MANIFEST).write_text(json.dumps({**manifest, **changes}))
+    return manifest
+
+
+@pytest.mark.parametrize("version", [2, 0, None, "1"])
+def test_another_format_version_is_refused_with_what_to_do(path, version):
+    change_manifest(path, version=version)
+    with pytest.raises(CheckpointError, match=r"format version .*, this rl-core reads 1\. Use the version of rl-core"):
+        Checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret/data.json", "/etc/data.json", "policies/../../secret/data.json", "link/data.json"]
+)
+def test_a_manifest_cannot_lead_out_of_the_checkpoint(tmp_path, path, name):
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "data.json").write_text("1")
+    (path / "link").symlink_to(secret)
+    entry = {"bytes": 1, "sha256": hashlib.sha256(b"1").hexdigest()}
+    change_manifest(path, files={name: entry})
+    checkpoint = Checkpoint(path)
+    with pytest.raises(CheckpointError, match="has a bad entry|is missing"):
+        checkpoint.verify()
+    with pytest.raises(CheckpointError):
+        checkpoint.load(name.removesuffix("/data.json"))
+
+
+@pytest.mark.parametrize("entry", [None, 3, [], {}, {"bytes": "many"}, {"bytes": 1, "sha256": None}])
+def test_a_bad_entry_in_the_manifest_is_refused(path, entry):
+    change_manifest(path, files={"counters/data.json": entry})
+    with pytest.raises(CheckpointError):
+        Checkpoint(path).load("counters")
+
+
+def with_content(path, name, content):
+    """Write a file and a manifest that agrees with it, as somebody with bad intentions would."""
+    (path / name).write_bytes(content)
+    files = json.loads((path / MANIFEST).read_text())["files"]
+    files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    change_manifest(path, files=files)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"$tensor": "99"}',
+        '{"$tensor": [1]}',
+        '{"$array": "0", "dtype": "O", "shape": [1]}',
+        '{"$array": "0", "dtype": "V8", "shape": [1]}',
+        '{"$array": "0", "dtype": "f8", "shape": [-7]}',
+        '{"$array": "0", "dtype": "f8", "shape": [99999999999999]}',
+        '{"$array": "0"}',
+        '{"$array": "0", "dtype": "no", "shape": [1]}',
+        '{"$tuple": 3}',
+        "[" * 100_000,
+        "{",
+        "",
+        "\xff\xfe",
+    ],
+)
+def test_malformed_data_is_refused_with_our_errors_only(path, data):
+    with_content(path, "policies/default/data.json", data.encode("latin1"))
+    with pytest.raises(CheckpointError, match="malformed|damaged"):
+        Checkpoint(path).load("policies/default")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\x80\x04\x95" + b"x" * 50, (2**62).to_bytes(8, "little")])
+def test_malformed_tensors_are_refused(path, content):
+    with_content(path, "policies/default/tensors.safetensors", content)
+    with pytest.raises(CheckpointError, match="is not a safetensors file"):
+        Checkpoint(path).load("policies/default")
+
+
+def test_a_huge_json_file_is_refused_before_it_is_parsed(path, monkeypatch):
+    monkeypatch.setattr(checkpoint_module, "MAX_JSON_BYTES", 100)
+    with pytest.raises(CheckpointError, match="is larger than 100 bytes"):
+        Checkpoint(path)
+
+
+# The disk ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CheckpointError, match="Cannot write the checkpoint"):
+        save_checkpoint(tmp_path / "file" / "below", {"x": 1})
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_reported(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(CheckpointError, match="Permission denied"):
+        save_checkpoint(tmp_path / "a", {"x": 1})
+    tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("place", ["_write_synced", "_sync_folder"])
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_a_full_disk_leaves_earlier_checkpoints_and_nothing_else(tmp_path, path, monkeypatch, place, after):
+    real, calls = getattr(checkpoint_module, place), []
+
+    def failing(target, *rest):
+        calls.append(target)
+        if len(calls) > after:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(target, *rest)
+
+    monkeypatch.setattr(checkpoint_module, place, failing)
+    with pytest.raises(CheckpointError, match=r"No space left on device.*What was saved before is untouched"):
+        save_checkpoint(tmp_path / "next", {"policies/default": STATE, "a": {}, "b": {}, "c": {}})
+    monkeypatch.undo()
+    assert leaves_nothing_behind(tmp_path, "saved")
+    assert newest_checkpoint(tmp_path) == path
+
+
+def test_what_a_killed_process_left_half_written_is_not_in_the_way(tmp_path):
+    left = tmp_path / f".a.{os.getpid()}.tmp"
+    (left / "x").mkdir(parents=True)
+    (left / "x" / "data.json").write_text("old")
+    assert Checkpoint(save_checkpoint(tmp_path / "a", {"x": {"new": 1}})).load("x") == {"new": 1}
+    assert leaves_nothing_behind(tmp_path, "a")
+
+
+def test_the_newest_checkpoint_that_is_whole_is_found(tmp_path):
+    for number in range(4):
+        save_checkpoint(tmp_path / f"iteration_{number}", {"x": number})
+    (tmp_path / "iteration_3" / "x" / "data.json").write_text("9")
+    (tmp_path / "iteration_2" / MANIFEST).unlink()
+    (tmp_path / ".iteration_5.1.tmp").mkdir()
+    (tmp_path / "notes.txt").write_text("x")
+    assert newest_checkpoint(tmp_path).name == "iteration_1"
+
+
+def test_where_no_checkpoint_is_whole_each_problem_is_told(tmp_path):
+    with pytest.raises(CheckpointError, match="There is no usable checkpoint in"):
+        newest_checkpoint(tmp_path / "nowhere")
+    save_checkpoint(tmp_path / "a", {"x": 1})
+    (tmp_path / "a" / "x" / "data.json").write_text("99")
+    (tmp_path / "b").mkdir()
+    with pytest.raises(
+        CheckpointError, match=r"(?s)no usable checkpoint.*b is not a checkpoint.*data\.json is damaged"
+    ):
+        newest_checkpoint(tmp_path)
+
+
+KILLER = """
+import os, signal, sys, time, torch
+from rl_core.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+folder, number = sys.argv[1], 0
+state = {"weights": torch.arange(200_000.0), "list": list(range(2000))}
+for attempt in range(10):
+    child = os.fork()
+    while child == 0:
+        save_checkpoint(f"{folder}/iteration_{number:06d}", {"x": {**state, "number": number}, "y": state, "z": state})
+        number += 1
+    time.sleep(0.03 + 0.017 * attempt)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    whole = [name for name in os.listdir(folder) if not name.startswith(".")]
+    for name in whole:
+        Checkpoint(f"{folder}/{name}").verify()
+    if whole:
+        newest = newest_checkpoint(folder)
+        number = Checkpoint(newest).load("x")["number"] + 1
+        assert newest.name == f"iteration_{number - 1:06d}" == max(whole)
+print(number)
+"""
+
+
+def test_a_process_killed_at_any_moment_leaves_whole_checkpoints_only(tmp_path):
+    command = [sys.executable, "-c", KILLER, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 3

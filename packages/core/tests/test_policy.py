@@ -1,0 +1,216 @@
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stateful_connectors import FrameStack, RunningMean, SwapActions
+
+from rl_core import ModelSettings, Policy, RLModule
+from rl_core.checkpoint import save_checkpoint
+from rl_core.connect.required import ActionToEnv
+from rl_core.errors import CheckpointError, ConfigError
+from rl_core.module.spec import ModuleSpec
+from rl_core.policy import with_required_connector
+from rl_core.testing.envs import NestedEnv
+
+VECTOR, ACTION = spaces.Box(-9, 9, (2,), np.float32), spaces.Discrete(3, start=5)
+SPEC = ModuleSpec(model_config=ModelSettings(fcnet_hiddens=(4,), policy_head_gain=1.0))
+OBS = np.array([0.5, -1.0], np.float32)
+
+
+class Own(RLModule):
+    def __init__(self, observation_space, action_space, *, size=3):
+        super().__init__(observation_space, action_space)
+        self.body = torch.nn.Linear(observation_space.shape[0], size)
+        self.head = torch.nn.Linear(size, self.distribution.num_inputs)
+
+    def forward_policy(self, obs, state=()):
+        return self.head(self.body(obs)), state
+
+    def forward_value(self, obs):
+        return self.body(obs).sum(-1)
+
+
+class Counting(Own):
+    def initial_state(self, batch_size):
+        return torch.zeros(batch_size, 1)
+
+    def forward_policy(self, obs, state=()):
+        logits = 10.0 * torch.nn.functional.one_hot(state[..., 0].long() % 3, 3).float()
+        return logits, state + 1
+
+
+def make_policy(spec=SPEC, *, connectors=(), seed=0, space=VECTOR, action=ACTION):
+    return Policy(
+        spec,
+        space,
+        action,
+        obs_connectors=with_required_connector(spec, space, action, connectors),
+        action_connectors=[ActionToEnv()],
+        seed=seed,
+    )
+
+
+def saved(policy, folder):
+    return save_checkpoint(folder / "checkpoint", {"policies/default": policy.get_state()})
+
+
+def test_act_gives_a_plain_action_of_the_space():
+    action, _ = make_policy().act(OBS)
+    assert type(action) is int
+    assert action in ACTION
+
+
+def test_act_takes_lists_and_other_precisions():
+    policy = make_policy()
+    assert policy.act(OBS)[0] == policy.act(OBS.tolist())[0] == policy.act(OBS.astype(np.float64))[0]
+
+
+def test_without_exploring_the_mode_is_taken_and_with_it_actions_vary():
+    policy = make_policy()
+    assert len({policy.act(OBS)[0] for _ in range(20)}) == 1
+    assert len({policy.act(OBS, explore=True)[0] for _ in range(60)}) > 1
+    drawn = [[twin.act(OBS, explore=True)[0] for _ in range(10)] for twin in (make_policy(), make_policy())]
+    assert drawn[0] == drawn[1]
+
+
+@pytest.mark.parametrize("obs", [np.zeros((1, 2)), np.zeros(3), 0.0])
+def test_an_observation_of_another_shape_is_refused(obs):
+    with pytest.raises(ValueError, match=r"Policy\.act: obs has shape .*, expected \(2,\).*without a batch axis"):
+        make_policy().act(obs)
+
+
+def test_nested_observations_and_actions_work():
+    env = NestedEnv()
+    policy = make_policy(space=env.observation_space, action=env.action_space)
+    action, _ = policy.act(NestedEnv.observation_at(0))
+    assert env.action_space.contains(action)
+    assert isinstance(action["keys"][0], int)
+
+
+def test_memory_goes_from_call_to_call_in_the_state_only():
+    policy = make_policy(ModuleSpec(module_class=Counting, model_config={}), connectors=[FrameStack(2)])
+    actions, state = [], None
+    for _ in range(4):
+        action, state = policy.act(OBS, state)
+        actions.append(action)
+    assert actions == [5, 6, 7, 5]
+    assert policy.act(OBS)[0] == 5, "a call without state begins an episode"
+    assert state.connectors[0].slots.tolist() == [[OBS.tolist()] * 2]
+
+
+def test_acting_leaves_the_statistics_frozen():
+    policy = make_policy(connectors=[RunningMean()])
+    policy.shared = ({"count": np.array(1.0), "mean": np.zeros(2)},)
+    state = None
+    for _ in range(3):
+        _, state = policy.act(OBS, state)
+        assert state.connectors[0].shared["count"] == 1
+    assert policy.shared[0]["count"] == 1
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [SPEC, ModuleSpec(module_class=Own, model_config={"size": 5}), ModuleSpec(module_class=Counting, model_config={})],
+)
+def test_a_policy_comes_back_from_a_file_as_it_was(tmp_path, spec):
+    policy = make_policy(spec, connectors=[RunningMean(bound=1e3), FrameStack(2)], seed=3)
+    policy.shared = ({"count": np.array(7.0), "mean": np.array([1.0, -1.0])}, ())
+    policy.version = 12
+    back = Policy.from_checkpoint(saved(policy, tmp_path))
+    assert back.version == 12
+    assert back.obs_chain.pieces == policy.obs_chain.pieces
+    assert back.observation_space == VECTOR
+    assert back.action_space == ACTION
+    np.testing.assert_array_equal(back.shared[0]["mean"], [1.0, -1.0])
+    state = twin_state = None
+    for _ in range(5):
+        obs = VECTOR.sample()
+        action, state = policy.act(obs, state)
+        other, twin_state = back.act(obs, twin_state)
+        assert action == other
+    for mine, its in zip(policy.module.state_dict().values(), back.module.state_dict().values(), strict=True):
+        assert torch.equal(mine, its)
+
+
+def test_an_own_action_connector_is_part_of_the_bundle(tmp_path):
+    action_space = spaces.Discrete(2)
+    policy = Policy(SPEC, VECTOR, action_space, action_connectors=[SwapActions(), ActionToEnv()], obs_connectors=[])
+    plain = Policy(SPEC, VECTOR, action_space, action_connectors=[ActionToEnv()])
+    back = Policy.from_checkpoint(saved(policy, tmp_path))
+    assert back.act(OBS)[0] == 1 - plain.act(OBS)[0]
+
+
+def test_a_module_given_as_an_instance_has_to_be_given_again(tmp_path):
+    module = Own(VECTOR, ACTION)
+    policy = make_policy(ModuleSpec(module_class=module, model_config={}))
+    path = saved(policy, tmp_path)
+    with pytest.raises(CheckpointError, match=r"The module was an instance of .*:Own.*pass it as `module=`"):
+        Policy.from_checkpoint(path)
+    other = Own(VECTOR, ACTION)
+    back = Policy.from_checkpoint(path, module=other)
+    assert torch.equal(back.module.head.weight, module.head.weight)
+    with pytest.raises(CheckpointError, match=r"body.weight has shape \(3, 2\), expected \(4, 2\)"):
+        Policy.from_checkpoint(path, module=Own(VECTOR, ACTION, size=4))
+
+
+def test_a_policy_that_is_not_there_is_refused_with_those_that_are(tmp_path):
+    path = saved(make_policy(), tmp_path)
+    with pytest.raises(CheckpointError, match=r"no component 'policies/left', only policies/default"):
+        Policy.from_checkpoint(path, "left")
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"module": {"class": "os:system", "model_config": {}}}, ConfigError),
+        ({"module": {"class": "rl_core.records:Step", "model_config": {}}}, ConfigError),
+        ({"module": {"class": "not_imported_anywhere:Module", "model_config": {}}}, ConfigError),
+        ({"module": {"class": None, "model_config": {"fcnet_hidden": [3]}}}, ConfigError),
+        ({"module": {}}, CheckpointError),
+        ({"module": 3}, CheckpointError),
+        ({"observation_space": {"kind": "nonsense"}}, CheckpointError),
+        ({"observation_space": None}, CheckpointError),
+        ({"action_space": {"$import": "os:system"}}, CheckpointError),
+        ({"obs_connectors": [{"$object": "rl_core.records:Step", "fields": {}}]}, ConfigError),
+        ({"obs_connectors": [{"$import": "subprocess:Popen"}]}, ConfigError),
+        ({"obs_connectors": 3}, CheckpointError),
+        ({"connector_state": 3}, CheckpointError),
+        ({"connector_state": [1, 2, 3]}, (CheckpointError, ConfigError)),
+        ({"version": "x"}, CheckpointError),
+        ({"tensors": {}}, CheckpointError),
+        ({"tensors": None}, CheckpointError),
+        ({"tensors": {"policy.weight_0": torch.zeros(1)}}, CheckpointError),
+    ],
+)
+def test_a_damaged_policy_is_refused_with_our_errors_only(change, error):
+    with pytest.raises(error):
+        Policy.from_state({**make_policy().get_state(), **change})
+
+
+def test_a_missing_part_is_refused():
+    for key in make_policy().get_state():
+        state = make_policy().get_state()
+        del state[key]
+        with pytest.raises(CheckpointError):
+            Policy.from_state(state)
+
+
+def test_the_required_connector_is_added_only_where_the_module_needs_it():
+    class TakesAnything(Own):
+        flatten_observations = False
+
+    nested = NestedEnv().observation_space
+    assert len(with_required_connector(SPEC, nested, ACTION, [])) == 1
+    assert with_required_connector(SPEC, VECTOR, ACTION, []) == []
+    assert with_required_connector(ModuleSpec(module_class=TakesAnything, model_config={}), nested, ACTION, []) == []
+
+
+def test_weights_of_another_module_are_refused_and_change_nothing():
+    policy, other = make_policy(), make_policy(ModuleSpec(model_config=ModelSettings(fcnet_hiddens=(5,))))
+    before = {name: tensor.clone() for name, tensor in policy.module.state_dict().items()}
+    from rl_core import Weights
+
+    with pytest.raises(CheckpointError, match="do not fit ActorCritic: .* has shape"):
+        policy.set_weights(Weights(version=9, tensors=dict(other.module.state_dict())))
+    assert policy.version == 0
+    assert all(torch.equal(before[name], tensor) for name, tensor in policy.module.state_dict().items())
