@@ -3,4 +3,4 @@
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent / "helpers"))
+sys.path += [str(Path(__file__).parent / folder) for folder in ("helpers", "algorithm")]

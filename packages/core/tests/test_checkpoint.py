@@ -129,7 +129,7 @@ def test_a_checkpoint_is_never_overwritten(path):
     assert Checkpoint(path).load("counters") == {"iteration": 3}
 
 
-# Damage -----------------------------------------------------------------------------------------------------------------
+# Damage ---------------------------------------------------------------------------------------------------------------
 
 
 def test_a_flipped_bit_in_any_file_is_noticed(path):
@@ -268,7 +268,7 @@ def test_a_huge_json_file_is_refused_before_it_is_parsed(path, monkeypatch):
         Checkpoint(path)
 
 
-# The disk ---------------------------------------------------------------------------------------------------------------
+# The disk -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path):

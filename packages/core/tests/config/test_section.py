@@ -1,4 +1,3 @@
-
 import pytest
 
 from rl_core import ModelSettings, PPOConfig

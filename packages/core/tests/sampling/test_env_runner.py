@@ -358,7 +358,7 @@ def test_actions_recorded_are_those_that_were_taken():
     assert rollout.action.flatten().tolist() == taken
 
 
-# What goes wrong -------------------------------------------------------------------------------------------------------
+# What goes wrong ------------------------------------------------------------------------------------------------------
 
 
 def test_a_reward_that_is_not_finite_is_refused_with_step_and_slot():
@@ -392,7 +392,7 @@ def test_an_env_that_raises_is_named():
         make_runner(RaisingEnv).sample()
 
 
-# State ------------------------------------------------------------------------------------------------------------------
+# State ----------------------------------------------------------------------------------------------------------------
 
 
 def rollouts_equal(one, two):
@@ -465,7 +465,7 @@ def test_evaluating_with_the_sampling_runner_begins_new_episodes_afterwards():
     assert runner.episodes.lengths.max() <= 5
 
 
-# Episodes for callbacks -------------------------------------------------------------------------------------------------
+# Episodes for callbacks -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", [None, *MODES])

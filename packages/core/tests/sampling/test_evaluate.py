@@ -1,5 +1,6 @@
 import copy
 import functools
+from typing import ClassVar
 
 import gymnasium
 import numpy as np
@@ -71,7 +72,7 @@ def test_evaluation_leaves_policy_and_statistics_as_they_are():
 
 
 class Watching(RLModule):
-    seen: list = []
+    seen: ClassVar[list] = []
 
     def __init__(self, observation_space, action_space):
         super().__init__(observation_space, action_space)

@@ -194,7 +194,11 @@ def make_policy(config: AlgorithmConfig, env: VectorEnv) -> Policy:
 def make_learner(config: AlgorithmConfig, runner: Runner) -> Updater:
     """Build the in-process learner of the runner's only policy."""
     ((name, policy),) = runner.policies.items()
-    module = copy.deepcopy(policy.module).requires_grad_(True).to(config.learners.settings.device)
+    module, device = copy.deepcopy(policy.module).requires_grad_(True), config.learners.settings.device
+    try:
+        module.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"learners.device: got {device!r}, which torch cannot use here: {error}") from error
     seed = stream_seed(config.debugging.settings.seed, "learner", name)
     return Learner(module, config.training.settings, config.objective, seed=seed, name=name)
 

@@ -67,6 +67,10 @@ def draw_run(curve: Curve, target: str | BinaryIO) -> None:
     if curve.stop_reward is not None:
         axes.axhline(curve.stop_reward, color=COLORS[1], linestyle="--", linewidth=1.1, label="stop reward")
     _finish(axes, f"{curve.algorithm} on {curve.env}, seed {curve.seed}")
+    legend = axes.get_legend()
+    if legend is not None:  # below the axes: three long entries would cover a line inside
+        legend.remove()
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8.5)
     figure.savefig(target, dpi=120)
 
 

@@ -181,6 +181,8 @@ class EnvRunner:
         """Return all that the next rollout depends on; `env` is None where the env's state cannot be captured."""
         return {
             "generator": self.generator.get_state(),
+            "seed": self.seed,
+            "started": self._step is not None,
             "env": self.env.get_state() if self._step else None,
             "step_obs": tree_map(np.asarray, self._step.obs) if self._step else None,
             "module_state": self._state.module,
@@ -198,13 +200,15 @@ class EnvRunner:
             CheckpointError: the state does not belong to this env.
         """
         self.generator.set_state(state["generator"])
+        self.seed = state["seed"]
         pieces = tuple(ConnectorState(*given) for given in state["connectors"])
         shared = self.policy.shared = self._checked_statistics(pieces)
         if state["env"] is None or state["num_envs"] != self.env.num_envs:
             fresh = self.policy.obs_chain.with_shared(self.policy.initial_state(self.env.num_envs).connectors, shared)
             self._state = PolicyState(self.policy.module.initial_state(self.env.num_envs), fresh)
             self._step = None
-            self.seed = int(torch.randint(2**31 - 1, (), generator=self.generator))  # not the first episodes again
+            if state["started"]:  # not the first episodes again
+                self.seed = int(torch.randint(2**31 - 1, (), generator=self.generator))
             return
         try:
             first = self.env.reset(self.seed)

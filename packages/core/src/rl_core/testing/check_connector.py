@@ -311,7 +311,7 @@ def _has_shape(space: spaces.Space[Any], action: Any) -> bool:
         return isinstance(action, dict) and all(_has_shape(part, action[key]) for key, part in space.spaces.items())
     if isinstance(space, spaces.Tuple):
         return all(_has_shape(part, one) for part, one in zip(space.spaces, action, strict=True))
-    return np.shape(action) == space.shape
+    return bool(np.shape(action) == space.shape)
 
 
 # Trees ----------------------------------------------------------------------------------------------------------------
