@@ -93,4 +93,4 @@ class ActionConnector(Storable, ABC):
 
     @abstractmethod
     def __call__(self, action: Tree) -> Tree:
-        """Transform the actions `[B, ...]` of all slots (numpy)."""
+        """Transform the actions `[B, ...]` of all slots: tensors; the required last piece makes them numpy."""

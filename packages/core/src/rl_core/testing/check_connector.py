@@ -196,8 +196,8 @@ class _ObsCheck:
                 one, fits = result.obs, False
             _demand(
                 bool(fits),
-                f"{self.name} declares the output space {self.output_space}, but gave {_describe(one)} for slot {slot}. "
-                "Correct output_space, the shape or the dtype.",
+                f"{self.name} declares the output space {self.output_space}, but gave {_describe(one)} for slot {slot}."
+                " Correct output_space, the shape or the dtype.",
             )
 
     def check_repeats(self, state: ConnectorState, step: Step, result: Step) -> None:
@@ -228,8 +228,8 @@ class _ObsCheck:
         rows = np.zeros(1, np.int64)
         _demand(
             _same(_rows(result.obs, rows), _rows(changed.obs, rows)),
-            f"{self.name}: the result of slot 0 changed with the observations of other slots, though there are no shared "
-            "statistics. Treat the first axis row by row, or keep what belongs to all slots in shared.",
+            f"{self.name}: the result of slot 0 changed with the observations of other slots, though there are no "
+            "shared statistics. Treat the first axis row by row, or keep what belongs to all slots in shared.",
         )
 
     def check_state(self, fresh: ConnectorState, state: ConnectorState) -> None:
