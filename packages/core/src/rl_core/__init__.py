@@ -1,19 +1,23 @@
 """Reinforcement learning in process: envs, connectors, modules, learners, PPO, checkpoints, and the `rl` command."""
 
-from rl_core.algorithm.algorithm import Algorithm
-from rl_core.algorithm.callbacks import Callbacks
-from rl_core.algorithm.components import Components, Extension
-from rl_core.algorithm.config import AlgorithmConfig
-from rl_core.algorithms.ppo import PPOConfig
-from rl_core.connect.protocol import ActionConnector, ConnectorState, ObsConnector
-from rl_core.learning.learner import Learner, Objective
-from rl_core.metrics import MetricsLogger
-from rl_core.module.rl_module import RLModule
-from rl_core.module.settings import ModelSettings
-from rl_core.policy import Policy
-from rl_core.records import Batch, Decision, Rollout, Step, Weights
-from rl_core.sampling.env_runner import EnvRunner
-from rl_core.sampling.episodes import Episode
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rl_core.algorithm.algorithm import Algorithm
+    from rl_core.algorithm.callbacks import Callbacks
+    from rl_core.algorithm.components import Components, Extension
+    from rl_core.algorithm.config import AlgorithmConfig
+    from rl_core.algorithms.ppo import PPOConfig
+    from rl_core.connect.protocol import ActionConnector, ConnectorState, ObsConnector
+    from rl_core.learning.learner import Learner, Objective
+    from rl_core.metrics import MetricsLogger
+    from rl_core.module.rl_module import RLModule
+    from rl_core.module.settings import ModelSettings
+    from rl_core.policy import Policy
+    from rl_core.records import Batch, Decision, Rollout, Step, Weights
+    from rl_core.sampling.env_runner import EnvRunner
+    from rl_core.sampling.episodes import Episode
 
 __all__ = [
     "ActionConnector",
@@ -39,3 +43,43 @@ __all__ = [
     "Step",
     "Weights",
 ]
+
+_MODULES = {
+    "ActionConnector": "connect.protocol",
+    "Algorithm": "algorithm.algorithm",
+    "AlgorithmConfig": "algorithm.config",
+    "Batch": "records",
+    "Callbacks": "algorithm.callbacks",
+    "Components": "algorithm.components",
+    "ConnectorState": "connect.protocol",
+    "Decision": "records",
+    "EnvRunner": "sampling.env_runner",
+    "Episode": "sampling.episodes",
+    "Extension": "algorithm.components",
+    "Learner": "learning.learner",
+    "MetricsLogger": "metrics",
+    "ModelSettings": "module.settings",
+    "Objective": "learning.learner",
+    "ObsConnector": "connect.protocol",
+    "PPOConfig": "algorithms.ppo",
+    "Policy": "policy",
+    "RLModule": "module.rl_module",
+    "Rollout": "records",
+    "Step": "records",
+    "Weights": "records",
+}
+"""Where each name is imported from on first use (PEP 562): `rl --help` needs neither torch nor gymnasium."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name, and keep it."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names with what is here already."""
+    return sorted({*globals(), *__all__})

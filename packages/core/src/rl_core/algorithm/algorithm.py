@@ -220,10 +220,13 @@ class Algorithm:
 
     def _components_state(self) -> dict[str, Any]:
         """The state of everything that a run goes on from, by component."""
-        policies, learners = self.env_runner.policies, self.learner.learners
+        policies = {name: policy.get_state() for name, policy in self.env_runner.policies.items()}
+        learners = self.learner.learners
+        for name, learner in learners.items():  # they may be ahead of what a training step of the user's published
+            policies[name] |= {"tensors": dict(learner.module.state_dict()), "version": learner.version}
         return {
             "counters": self._counters(),
-            **{f"policies/{name}": policy.get_state() for name, policy in policies.items()},
+            **{f"policies/{name}": policy for name, policy in policies.items()},
             **{f"learners/{name}": learner.get_state() for name, learner in learners.items()},
             "runners/0": self.env_runner.get_state(),
         }

@@ -5,40 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
-from typing import Any
 
 from rl_core.algorithm.algorithm import Algorithm
-from rl_core.cli import options
-
-
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Add the command."""
-    parser = subparsers.add_parser(
-        "evaluate",
-        help="play episodes with a trained policy",
-        description="Play episodes with a trained policy.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "path", type=Path, metavar="RUN|CHECKPOINT", help="folder of a run (its newest checkpoint) or a checkpoint"
-    )
-    parser.add_argument("--episodes", type=options.positive_int, default=20, metavar="N", help="default: 20")
-    parser.add_argument(
-        "--explore",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="draw actions, or take the likeliest; default: the setting evaluation.explore of the run",
-    )
-    options.add_allow(parser)
-    options.add_json(parser)
-    parser.set_defaults(run=run)
+from rl_core.cli import inputs
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate."""
-    checkpoint, _ = options.find_checkpoint(arguments.path, lambda text: print(text, file=sys.stderr))
-    algorithm = Algorithm.from_checkpoint(checkpoint, allow=options.allowed(arguments))
+    checkpoint, _ = inputs.find_checkpoint(arguments.path, lambda text: print(text, file=sys.stderr))
+    algorithm = Algorithm.from_checkpoint(checkpoint, allow=inputs.allowed(arguments))
     try:
         figures = algorithm.evaluate(num_episodes=arguments.episodes, explore=arguments.explore)
         config = algorithm.config

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -11,20 +10,9 @@ import platform
 from typing import Any
 
 from rl_core.cli import registry
+from rl_core.cli.versions import versions
 
 EXTRAS = {"matplotlib": "learning_curve.png, rl plot", "imageio": "rl record", "tensorboard": "looking at events"}
-
-
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Add the command."""
-    parser = subparsers.add_parser(
-        "info",
-        help="show versions, devices and threads",
-        description="Show versions, devices, threads, extras and algorithms: what a bug report needs.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,17 +46,3 @@ def run(arguments: argparse.Namespace) -> int:
     for name, path in facts["algorithms"].items():
         print(f"{name:<12} {path}")
     return 0
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of what a run depends on."""
-    names = ("rl-core", "torch", "gymnasium", "numpy")
-    return {"python": platform.python_version(), **{name: version_of(name) for name in names}}
-
-
-def version_of(package: str) -> str:
-    """Return an installed package's version without importing it."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed (source tree)"

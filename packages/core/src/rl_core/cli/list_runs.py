@@ -26,19 +26,6 @@ COLUMNS = (
 )
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Add the command."""
-    parser = subparsers.add_parser(
-        "list",
-        help="show runs with their figures",
-        description="Show the runs in a folder, oldest first: training return and evaluation are the newest known.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
-    parser.add_argument("--json", action="store_true", help="print a JSON list")
-    parser.set_defaults(run=run)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """List."""
     root: Path = arguments.folder

@@ -10,12 +10,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from rl_core.cli import evaluate, info, list_runs, plot, record, registry, resume, train
+from rl_core.cli import parsers, registry
 from rl_core.cli.options import exit_code_of_signal
+from rl_core.cli.versions import version_of
 from rl_core.errors import RLError
 
-Subparsers = argparse._SubParsersAction  # argparse has no public name for what add_subparsers() returns
-COMMANDS = (train, resume, evaluate, record, plot, list_runs, info)
 USAGE_ERROR, UNEXPECTED_ERROR = 2, 1
 EPILOG = """exit codes:
   0    done; with --stop-reward: reached
@@ -89,10 +88,9 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"rl-core {info.version_of('rl-core')}")
+    parser.add_argument("--version", action="version", version=f"rl-core {version_of('rl-core')}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", required=True)
-    for module in COMMANDS:
-        module.add_parser(subparsers)
+    parsers.add_commands(subparsers)
     for name, problem in registry.add_commands(subparsers):
         print(f"warning: the command {name!r} of another package could not be loaded: {problem}", file=sys.stderr)
     commands: dict[str, Parser] = dict(subparsers.choices)

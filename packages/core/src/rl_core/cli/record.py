@@ -16,8 +16,8 @@ import numpy as np
 
 from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.checkpoint import Checkpoint
-from rl_core.cli import options
-from rl_core.cli.plot import check_output
+from rl_core.cli import inputs
+from rl_core.cli.options import check_output
 from rl_core.env.make import env_name, make_single_env
 from rl_core.errors import EnvError, RunError
 from rl_core.policy import Policy
@@ -27,38 +27,12 @@ FORMATS = (".mp4",)
 DEFAULT_FPS = 30
 
 
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Add the command."""
-    parser = subparsers.add_parser(
-        "record",
-        help="film a trained policy",
-        description="Play episodes with a trained policy in an env rendered as rgb_array, and write them as a video.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "path", type=Path, metavar="RUN|CHECKPOINT", help="folder of a run (its newest checkpoint) or a checkpoint"
-    )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.mp4", help="video to write")
-    parser.add_argument("--episodes", type=options.positive_int, default=1, metavar="N", help="default: 1")
-    parser.add_argument(
-        "--max-steps",
-        type=options.positive_int,
-        default=10_000,
-        metavar="N",
-        help="steps per episode at most; default: 10,000",
-    )
-    parser.add_argument("--seed", type=options.whole_number, default=0, metavar="S", help="of the env; default: 0")
-    parser.add_argument("--explore", action="store_true", help="draw actions; default: take the likeliest")
-    options.add_allow(parser)
-    parser.set_defaults(run=run)
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Record."""
     check_output(arguments.output, FORMATS)
     open_video = _video_writer()
-    checkpoint, _ = options.find_checkpoint(arguments.path, lambda text: print(text, file=sys.stderr))
-    allow = options.allowed(arguments)
+    checkpoint, _ = inputs.find_checkpoint(arguments.path, lambda text: print(text, file=sys.stderr))
+    allow = inputs.allowed(arguments)
     config = AlgorithmConfig.from_dict(Checkpoint(checkpoint).load("config"), allow=allow)
     policy = Policy.from_checkpoint(checkpoint, allow=allow)
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame looks for a screen, which pictures do not need

@@ -6,11 +6,13 @@ import argparse
 import importlib
 import importlib.metadata
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.config.check import nearest
 from rl_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rl_core.algorithm.config import AlgorithmConfig
 
 ALGORITHMS = "rl_core.algorithms"
 COMMANDS = "rl_core.commands"
@@ -37,6 +39,8 @@ def algorithm_config(name: str) -> AlgorithmConfig:
         config_class: Callable[[], Any] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"The algorithm {name!r} ({known[name]}) cannot be imported: {error}.") from error
+    from rl_core.algorithm.config import AlgorithmConfig  # imports torch, which `rl --help` does without
+
     config = config_class()
     if not isinstance(config, AlgorithmConfig):
         raise ConfigError(f"The algorithm {name!r} ({known[name]}) is not derived from AlgorithmConfig.")
@@ -47,6 +51,7 @@ def add_commands(subparsers: argparse._SubParsersAction[Any]) -> list[tuple[str,
     """Let other packages add their commands: each entry point is a function that takes `subparsers`.
 
     The function adds a parser whose defaults hold `run`, a function from the parsed options to an exit code.
+    It is called for every command, `rl --help` too: what takes long to import belongs into `run`.
 
     Returns:
         Name and problem of each that failed; one broken package must not take the command away.

@@ -6,39 +6,16 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from rl_core.algorithm.algorithm import Algorithm
 from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.checkpoint import Checkpoint
-from rl_core.cli import options
+from rl_core.cli import inputs, options
 from rl_core.cli.train import train
 from rl_core.errors import RunError
 from rl_core.runs.folder import RunFolder, write_json
 from rl_core.runs.interrupt import Interrupt
 from rl_core.runs.metrics_file import drop_rows_after
-
-DESCRIPTION = """Go on with a run from its newest good checkpoint, as if it had not stopped.
-
-The limits are those it was started with, unless given anew: --stop-timesteps and the others count from the beginning
-of the run. Metrics are appended; rows after the checkpoint are replaced."""
-
-
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Add the command."""
-    parser = subparsers.add_parser(
-        "resume",
-        help="go on with a run",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("run_dir", type=Path, metavar="RUN", help="folder of the run")
-    options.add_limits(parser)
-    options.add_settings(parser)
-    options.add_allow(parser)
-    options.add_json(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -47,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = RunFolder.open(arguments.run_dir)
     if folder.record.is_alive():
         folder.begin_session()  # says that it is being trained
-    checkpoint = options.newest_good_checkpoint(folder, lambda text: print(text, file=sys.stderr))
+    checkpoint = inputs.newest_good_checkpoint(folder, lambda text: print(text, file=sys.stderr))
     limits = folder.record.limits.updated(options.limits_of(arguments))
     with Interrupt() as interrupt:
         algorithm = _restore(checkpoint, folder, arguments)
@@ -67,9 +44,9 @@ def _restore(checkpoint: Path, folder: RunFolder, arguments: argparse.Namespace)
         CheckpointError: the checkpoint does not fit.
         ConfigError: a setting is wrong, or the checkpoint names what may not be imported.
     """
-    config = AlgorithmConfig.from_dict(Checkpoint(checkpoint).load("config"), allow=options.allowed(arguments))
+    config = AlgorithmConfig.from_dict(Checkpoint(checkpoint).load("config"), allow=inputs.allowed(arguments))
     env = config.environment.env
-    options.apply_settings(config, arguments.settings)
+    inputs.apply_settings(config, arguments.settings)
     if config.environment.env != env:
         raise RunError(
             f"The run {folder.path} was trained on {env}, and a run keeps its env: {config.environment.env!r} is "

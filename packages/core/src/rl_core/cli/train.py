@@ -8,10 +8,11 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rl_core.algorithm.config import AlgorithmConfig
-from rl_core.cli import display, info, options, registry
+from rl_core.cli import display, inputs, options, registry
+from rl_core.cli.versions import versions
 from rl_core.errors import RunError
 from rl_core.runs.folder import RunFolder, RunRecord, write_json
 from rl_core.runs.interrupt import Interrupt
@@ -21,39 +22,7 @@ from rl_core.runs.loop import Session, default_evaluation_interval, run_session
 if TYPE_CHECKING:
     from rl_core.algorithm.algorithm import Algorithm
 
-DESCRIPTION = """Train an algorithm on an env in a new run folder, evaluating it on separate episodes.
-
-The last line says how it ended, with return, env steps and seconds."""
-EPILOG = """examples:
-  rl train ppo CartPole-v1 --stop-reward 475
-  rl train ppo LunarLander-v3 --stop-reward 200 --stop-time 600 --set training.lr=3e-4 --seed 1"""
 INTERVAL = "evaluation.evaluation_interval"
-
-
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """Add the command."""
-    parser = subparsers.add_parser(
-        "train",
-        help="train an algorithm on an env",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("algorithm", metavar="ALGO", help="such as ppo; `rl info` lists them")
-    parser.add_argument(
-        "env",
-        metavar="ENV",
-        help="gymnasium id, such as CartPole-v1, or module:Env-v0 where importing the module registers it",
-    )
-    options.add_limits(parser)
-    parser.add_argument("--seed", type=options.whole_number, metavar="S", help="default: 0")
-    parser.add_argument(
-        "--run-dir", type=Path, metavar="DIR", help="new folder of the run; default: runs/ALGO-ENV-NUMBER"
-    )
-    options.add_settings(parser)
-    options.add_json(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=config.debugging.seed,
         limits=limits,
         started=datetime.now().isoformat(timespec="seconds"),
-        versions=info.versions(),
+        versions=versions(),
     )
     with Interrupt() as interrupt:
         folder = RunFolder.create(path, record)
@@ -144,7 +113,7 @@ def _config_of(arguments: argparse.Namespace) -> AlgorithmConfig:
     config.environment(env=arguments.env)
     if arguments.seed is not None:
         config.debugging(seed=arguments.seed)
-    options.apply_settings(config, arguments.settings)
+    inputs.apply_settings(config, arguments.settings)
     if config.environment.env != arguments.env:
         raise RunError(f"--set environment.env={config.environment.env} contradicts the env {arguments.env}. Give one.")
     if not any(setting.partition("=")[0].strip() == INTERVAL for setting in arguments.settings):

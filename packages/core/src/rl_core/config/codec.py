@@ -47,7 +47,8 @@ def resolve_import(path: object, *, allow: Collection[str] = ()) -> Any:
 
     Args:
         path: `module:qualname`.
-        allow: Top-level packages that may be imported besides rl_core and what is already imported.
+        allow: Top-level packages that may be imported besides rl_core and what is already imported, and whose
+            functions may be called.
 
     Raises:
         ConfigError: the path is malformed, may not be imported, or does not exist.
@@ -66,6 +67,13 @@ def resolve_import(path: object, *, allow: Collection[str] = ()) -> Any:
         # `rl_core.checkpoint:os.system`, `logging.config:dictConfig`: reachable, but nobody stores such a thing.
         raise ConfigError(
             f"{path!r} is not a class or function that {module_name} defines for this; a file may not use it."
+        )
+    top = module_name.partition(".")[0]
+    if not isinstance(thing, type) and top not in ("rl_core", "__main__", *allow):
+        # A class is compared with what is expected before it is called; of a function nothing can be known.
+        raise ConfigError(
+            f"The file names the function {path!r}, to be called. If you trust it, allow {top!r} "
+            f"(command line: --allow {top})."
         )
     return thing
 

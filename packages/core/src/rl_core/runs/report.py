@@ -8,13 +8,15 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.runs.chart import Line, line_chart
 from rl_core.runs.curves import Curve
 from rl_core.runs.folder import RunFolder, RunRecord
 from rl_core.runs.metrics_file import column, read_rows
+
+if TYPE_CHECKING:
+    from rl_core.algorithm.config import AlgorithmConfig
 
 SMALL_CHARTS = (
     ("Episode length", "env_runners/episode_len_mean"),
