@@ -37,9 +37,9 @@ class Case:
     contestant: str
     """Key of `PACKAGES`."""
     group: str
-    """Cases are compared within their group, for example `8 envs`."""
+    """Cases are compared within their group, for example `8 envs, sync`."""
     variant: str = ""
-    """Tells cases of one contestant apart, for example its kind of vector env."""
+    """Tells cases of one contestant apart, for example whose settings it has."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Fields of `benchmarks.work.Work` that differ from their defaults."""
 
@@ -79,14 +79,17 @@ def cases(measurement: str) -> Iterator[Case]:
 
 
 def _throughput(num_envs: int, *, vector: bool) -> Iterator[Case]:
-    """Yield everyone on a sync vector env, and those that can on CartPole's vectorised form if ``vector``."""
-    group = "1 env" if num_envs == 1 else f"{num_envs} envs"
+    """Yield everyone on a sync vector env, and those that take it on CartPole's vectorised form if ``vector``.
+
+    The two are groups of their own: a ratio across them would compare envs, not libraries.
+    """
+    size = "1 env" if num_envs == 1 else f"{num_envs} envs"
     for name in PACKAGES:
-        yield Case(contestant=name, group=group, variant="sync", settings={"num_envs": num_envs})
+        yield Case(contestant=name, group=f"{size}, sync", settings={"num_envs": num_envs})
     if vector:
         settings = {"num_envs": num_envs, "vector": "vector_entry_point"}
-        for name in ("ours", "bare"):
-            yield Case(contestant=name, group=group, variant="vector", settings=settings)
+        for name in ("ours", "rllib", "bare"):
+            yield Case(contestant=name, group=f"{size}, vector", settings=settings)
 
 
 def missing_packages(contestants: list[str]) -> list[str]:

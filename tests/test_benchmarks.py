@@ -45,7 +45,7 @@ def test_main_prints_one_json_line(capsys, monkeypatch):
     )
     assert run.main(["loop", "--only", "ours,bare", "--repeats", "2"]) == 0
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert last["ratios"]["loop"]["8 envs: ours sync / bare sync"] == 2.0
+    assert last["ratios"]["loop"]["8 envs, sync: ours / bare"] == 2.0
     assert math.isfinite(last["machine"]["load"])
 
 

@@ -1,4 +1,7 @@
+import ast
 import inspect
+
+import pytest
 
 import rl_core
 from rl_core import errors
@@ -8,6 +11,23 @@ def test_every_public_name_exists_and_is_documented():
     assert sorted(rl_core.__all__) == rl_core.__all__
     for name in rl_core.__all__:
         assert inspect.getdoc(getattr(rl_core, name)), name
+
+
+def test_type_checkers_see_the_names_that_are_imported_on_first_use():
+    (block,) = (node for node in ast.parse(inspect.getsource(rl_core)).body if _is_for_type_checkers(node))
+    seen = {alias.name: statement.module for statement in block.body for alias in statement.names}
+    assert seen == {name: f"rl_core.{module}" for name, module in rl_core._MODULES.items()}
+    assert sorted(seen) == rl_core.__all__
+    assert set(rl_core.__all__) <= set(dir(rl_core))
+
+
+def _is_for_type_checkers(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'rl_core' has no attribute 'PPOConfg'"):
+        rl_core.PPOConfg  # noqa: B018
 
 
 def test_public_classes_are_documented_method_by_method():

@@ -71,13 +71,15 @@ _MODULES = {
 """Where each name is imported from on first use (PEP 562): `rl --help` needs neither torch nor gymnasium."""
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name, and keep it."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a checker that saw this function would take every misspelt name for a good one
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name, and keep it."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

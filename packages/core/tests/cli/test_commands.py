@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rl_core.cli import options, registry
+from rl_core.cli import inputs, options, registry
 from rl_core.cli.display import ProgressMeter, duration, sparkline
 from rl_core.errors import ConfigError
 from rl_core.runs.limits import Limits
@@ -158,8 +158,8 @@ def test_algorithm_of_a_package_that_cannot_be_imported(monkeypatch):
      ("[1, 2]", [1, 2]), ('{"a": 1}', {"a": 1}), ('"1"', "1"), ("", "")],
 )  # fmt: skip
 def test_setting_value(text, value):
-    assert options.setting_value(text) == value
-    assert type(options.setting_value(text)) is type(value)
+    assert inputs.setting_value(text) == value
+    assert type(inputs.setting_value(text)) is type(value)
 
 
 @pytest.mark.parametrize(

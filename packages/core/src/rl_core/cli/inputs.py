@@ -1,4 +1,4 @@
-"""What commands read on the way to a run: packages of the user's, settings, checkpoints."""
+"""What commands that load an algorithm are given: packages to import, settings, checkpoints."""
 
 from __future__ import annotations
 

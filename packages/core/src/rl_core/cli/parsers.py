@@ -1,4 +1,4 @@
-"""The arguments of core's commands. A command's own module, and with it torch, is imported when it runs."""
+"""The arguments of core's commands. A command's own module, and torch with it, is imported when it runs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any, TypeAlias
 
 from rl_core.cli import options
 
-Subparsers: TypeAlias = (
-    "argparse._SubParsersAction[Any]"  # argparse has no public name for what add_subparsers() returns
-)
+# argparse has no public name for what add_subparsers() returns
+Subparsers: TypeAlias = "argparse._SubParsersAction[Any]"
 
 TRAIN_DESCRIPTION = """Train an algorithm on an env in a new run folder, evaluating it on separate episodes.
 

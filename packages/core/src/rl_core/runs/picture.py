@@ -79,7 +79,7 @@ class PictureProcess:
 
 
 def _program() -> str:
-    """Load `curves.py` by its path under a private name: it runs wherever this file was found."""
+    """Load `curves.py` by its path under a private name: the helper need not find rl_core by itself."""
     return (
         "import os, sys, importlib.util as u\n"
         f"spec = u.spec_from_file_location('_rl_curves', {curves.__file__!r})\n"
