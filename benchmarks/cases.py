@@ -67,7 +67,7 @@ def cases(measurement: str) -> Iterator[Case]:
     if measurement == "learn":
         yield Case(contestant="ours", group="to 475", variant="defaults")
         yield Case(contestant="sb3", group="to 475", variant="zoo")
-        yield Case(contestant="ours", group="to 475", variant="zoo", settings={"zoo_settings": True})
+        yield Case(contestant="ours", group="to 475", variant="tuned", settings={"tuned_settings": True})
     elif measurement == "startup":
         yield from (Case(contestant=name, group="start") for name in ("ours", "sb3", "rllib"))
     elif measurement == "loop":

@@ -48,8 +48,8 @@ class Work:
     """`learn`: mean return of a separate evaluation that ends the run."""
     stop_env_steps: int = 60_000
     """`learn`: a run that has not got there by then has failed."""
-    zoo_settings: bool = False
-    """`learn`: ours takes rl-zoo3's settings, as SB3 always does, instead of its defaults."""
+    tuned_settings: bool = False
+    """`learn`: ours takes settings tuned for the env, as SB3 always does, instead of its defaults."""
     started_at: float = 0.0
     """`learn`: `time.time()` just before this process was started; filled in by `benchmarks.run`."""
 

@@ -2,13 +2,8 @@
 
 import json
 import math
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).resolve().parent.parent))  # `benchmarks` is not installed
-
 from benchmarks import cases, report, run
 
 TINY = {"num_envs": 2, "num_steps": 8, "minibatch_size": 8, "num_epochs": 1, "warmup": 1, "seconds": 0.05}

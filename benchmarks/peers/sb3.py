@@ -96,6 +96,7 @@ def learn(work: Work) -> Figures:
         callback_on_new_best=stop,
         n_eval_episodes=EVALUATION_EPISODES,
         eval_freq=EVALUATE_EVERY // 8,
+        deterministic=False,  # judged as ours is: on drawn actions
         verbose=0,
     )
     model.learn(TOTAL_ENV_STEPS, callback=evaluate)

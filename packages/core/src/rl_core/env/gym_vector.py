@@ -227,6 +227,7 @@ class SlotLoopEnv(SyncVectorEnv):
     def __init__(self, env_fns: Sequence[EnvFn]) -> None:
         super().__init__(env_fns, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
         self._is_array = not isinstance(self.single_observation_space, spaces.Dict | spaces.Tuple)
+        self._is_discrete = isinstance(self.single_action_space, spaces.Discrete)
 
     def step(self, actions: Any) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
         """Step every slot, and reset those whose episode ended."""
@@ -234,7 +235,9 @@ class SlotLoopEnv(SyncVectorEnv):
         observations: Any = buffer if self._is_array else [None] * self.num_envs
         rewards, terminations, truncations = [], [], []
         infos: dict[str, Any] = {}
-        for slot, (env, action) in enumerate(zip(self.envs, iterate(self.action_space, actions), strict=True)):
+        # Plain ints instead of numpy's: envs check and use them faster.
+        parts = np.asarray(actions).tolist() if self._is_discrete else iterate(self.action_space, actions)
+        for slot, (env, action) in enumerate(zip(self.envs, parts, strict=True)):
             obs, reward, terminated, truncated, info = env.step(action)
             if terminated or truncated:
                 # A copy, since an env that returns its own buffer overwrites it in reset.

@@ -17,6 +17,8 @@ from rl_core.module.settings import Activation
 Initializer = Literal["orthogonal", "torch"]
 HIDDEN_GAIN = math.sqrt(2.0)
 
+SMALL = 512
+"""Up to this many numbers the one call of torch.tanh is faster than three others."""
 _MINUS_ONE = torch.tensor(-1.0, device="cpu")
 
 
@@ -26,7 +28,9 @@ def tanh(x: Tensor) -> Tensor:
     PyTorch's vectorised sigmoid is 8 times faster there than its tanh (MKL's; 4.5 and 36 us for 256 x 64 floats, torch
     2.15, one thread). The absolute error is below 3e-7; it is not relative, so tiny inputs lose digits.
     """
-    return torch.add(_MINUS_ONE, torch.sigmoid(x + x), alpha=2) if x.is_cpu else torch.tanh(x)
+    if not x.is_cpu or x.numel() <= SMALL:
+        return torch.tanh(x)
+    return torch.add(_MINUS_ONE, torch.sigmoid(x + x), alpha=2)
 
 
 class _CpuTanh(torch.autograd.Function):
