@@ -68,6 +68,7 @@ def test_record_writes_a_playable_video(rl, trained):
 
 
 def test_record_says_what_an_env_can_render(rl, small):
+    pytest.importorskip("imageio")
     rl("train", "ppo", "Test/CountdownEnv-v0", "--stop-iters", 1, "--run-dir", "one", *small)
     code, _, err = rl("record", "one", "-o", "film.mp4")
     assert code == 2
@@ -77,6 +78,7 @@ def test_record_says_what_an_env_can_render(rl, small):
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 def test_plot_draws_several_runs(rl, trained, small, suffix):
+    pytest.importorskip("matplotlib")
     rl("train", "ppo", "CartPole-v1", "--seed", 1, "--stop-iters", 4, "--run-dir", "runs/two", *small)
     code, out, err = rl("plot", trained, "runs/two", "-o", f"curves{suffix}")
     assert code == 0, err

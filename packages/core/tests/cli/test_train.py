@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import math
 import os
@@ -38,13 +39,16 @@ def wait_for(condition, timeout_s=60):
 def test_run_folder_holds_what_it_promises(trained):
     folder = Path(trained)
     names = {path.name for path in folder.iterdir()}
-    assert names == {
-        "run.json", "config.json", "metrics.jsonl", "tensorboard", "checkpoints", "learning_curve.png", "report.html"
+    with_extra = {"learning_curve.png"} if importlib.util.find_spec("matplotlib") else set()
+    assert names - with_extra == {
+        "run.json", "config.json", "metrics.jsonl", "tensorboard", "checkpoints", "report.html"
     }  # fmt: skip
+    assert with_extra <= names
     config = json.loads((folder / "config.json").read_text())
     assert config["sections"]["training"]["minibatch_size"] == 16
     assert [row["training_iteration"] for row in rows_of(trained)] == [1, 2, 3, 4]
-    assert (folder / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    for picture in with_extra:
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
     assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
     checkpoints = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert checkpoints == ["iteration_000002", "iteration_000003", "iteration_000004"], "num_to_keep is 3"
@@ -240,6 +244,7 @@ def test_failed_update_marks_the_run_and_keeps_checkpoints(rl, small, monkeypatc
 
 @pytest.mark.usefixtures("real_pictures")
 def test_workers_of_envs_do_not_keep_the_picture_waiting(rl, small):
+    pytest.importorskip("matplotlib")
     started = time.monotonic()
     code, _, err = rl(
         "train", "ppo", "CartPole-v1", "--stop-iters", 2, "--run-dir", "one", *small,

@@ -7,6 +7,7 @@ extension may replace both together and exchange records of its own, such as one
 from __future__ import annotations
 
 import copy
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -155,7 +156,8 @@ def make_env(config: AlgorithmConfig, purpose: Purpose) -> VectorEnv:
     if purpose == "sampling" and not environment.disable_env_checking:
         single = make_single_env(environment.env, environment.env_config)
         try:
-            check_env(single)
+            for note in check_env(single):
+                warnings.warn(note, stacklevel=2)
         finally:
             single.close()
     num_envs = runners.num_envs_per_env_runner
