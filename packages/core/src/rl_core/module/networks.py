@@ -126,8 +126,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., sizes[0]]` to `[..., sizes[-1]]`."""
-        parameters = iter(self._parameters.values())  # weight_0, bias_0, weight_1, ...: the order of registration
-        for weight, bias, activate in zip(parameters, parameters, self._activations, strict=False):
+        parameters = tuple(self._parameters.values())  # weight_0, bias_0, weight_1, ...: the order of registration
+        for weight, bias, activate in zip(parameters[::2], parameters[1::2], self._activations, strict=True):
             x = functional.linear(x, weight, bias)  # type: ignore[arg-type]
             if activate is tanh and x.requires_grad and x.is_cpu and not torch._C._are_functorch_transforms_active():
                 x = _CpuTanh.apply(x)
