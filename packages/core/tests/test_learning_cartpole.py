@@ -18,14 +18,13 @@ CARTPOLE = (
     PPOConfig()
     .environment("CartPole-v1")
     .env_runners(num_envs_per_env_runner=8)
-    .training(train_batch_size_per_learner=512, minibatch_size=128, num_epochs=6, lr=2e-3, entropy_coeff=0.01)
-    .rl_module(model_config={"fcnet_hiddens": [32, 32]})
+    .training(train_batch_size_per_learner=1024, minibatch_size=128, gamma=0.98, lambda_=0.9, lr=1e-3)
 )
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_ppo_learns_cartpole_in_seconds(seed):
-    assert evaluated(CARTPOLE.copy().debugging(seed=seed), 40) > 150
+    assert evaluated(CARTPOLE.copy().debugging(seed=seed), 25) > 300
 
 
 def test_an_untrained_policy_does_not_pass_for_a_trained_one():

@@ -19,18 +19,17 @@ HIDDEN_GAIN = math.sqrt(2.0)
 
 SMALL = 512
 """Up to this many numbers the one call of torch.tanh is faster than three others."""
-_MINUS_ONE = torch.tensor(-1.0, device="cpu")
 
 
 def tanh(x: Tensor) -> Tensor:
-    """Compute the hyperbolic tangent, on the CPU as `2 sigmoid(2 x) - 1`.
+    """Compute the hyperbolic tangent, on the CPU as `1 - 2 sigmoid(-2 x)`.
 
     PyTorch's vectorised sigmoid is 8 times faster there than its tanh (MKL's; 4.5 and 36 us for 256 x 64 floats, torch
     2.15, one thread). The absolute error is below 3e-7; it is not relative, so tiny inputs lose digits.
     """
     if not x.is_cpu or x.numel() <= SMALL:
         return torch.tanh(x)
-    return torch.add(_MINUS_ONE, torch.sigmoid(x + x), alpha=2)
+    return torch.rsub(torch.sigmoid(x * -2.0), 1.0, alpha=2.0)
 
 
 class _CpuTanh(torch.autograd.Function):
@@ -41,8 +40,8 @@ class _CpuTanh(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Compute `2 sigmoid(2 x) - 1`."""
-        result = torch.add(_MINUS_ONE, (x + x).sigmoid_(), alpha=2)
+        """Compute `1 - 2 sigmoid(-2 x)`."""
+        result = torch.rsub((x * -2.0).sigmoid_(), 1.0, alpha=2.0)
         ctx.save_for_backward(result)
         return result
 
