@@ -79,8 +79,7 @@ def test_components_can_be_listed_and_read_apart(path):
     checkpoint = Checkpoint(path)
     assert checkpoint.components() == ["counters", "policies/default"]
     assert checkpoint.load("counters") == {"iteration": 3}
-    assert list(checkpoint.load_group("policies")) == ["default"]
-    assert same(checkpoint.load_group("policies")["default"], STATE)
+    assert same(checkpoint.load("policies/default"), STATE)
 
 
 def test_a_checkpoint_holds_json_and_safetensors_only(path):

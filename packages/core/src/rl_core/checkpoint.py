@@ -125,11 +125,6 @@ class Checkpoint:
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{self.path / data_name} is malformed: {error!r}.") from error
 
-    def load_group(self, folder: str) -> dict[str, State]:
-        """Read all components of a folder such as `policies`, by their last name."""
-        names = [name for name in self.components() if str(PurePosixPath(name).parent) == folder]
-        return {PurePosixPath(name).name: self.load(name) for name in names}
-
     def verify(self) -> None:
         """Check every file against the manifest.
 
