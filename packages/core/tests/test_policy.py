@@ -26,7 +26,7 @@ class Own(RLModule):
     def forward_policy(self, obs, state=()):
         return self.head(self.body(obs)), state
 
-    def forward_value(self, obs):
+    def forward_value(self, obs, state=()):
         return self.body(obs).sum(-1)
 
 

@@ -8,10 +8,18 @@ if TYPE_CHECKING:
     from rl_core.algorithm.callbacks import Callbacks
     from rl_core.algorithm.components import Components, Extension
     from rl_core.algorithm.config import AlgorithmConfig
+    from rl_core.algorithms.a2c import A2CConfig
+    from rl_core.algorithms.dqn import DQNConfig
     from rl_core.algorithms.ppo import PPOConfig
+    from rl_core.algorithms.sac import SACConfig
+    from rl_core.algorithms.td3 import TD3Config
+    from rl_core.algorithms.tqc import TQCConfig
     from rl_core.connect.protocol import ActionConnector, ConnectorState, ObsConnector
     from rl_core.learning.learner import Learner, Objective
+    from rl_core.learning.replay_learner import ReplayObjective
+    from rl_core.learning.replay_settings import ReplayBufferSettings
     from rl_core.metrics import MetricsLogger
+    from rl_core.module.distribution_base import Distribution
     from rl_core.module.rl_module import RLModule
     from rl_core.module.settings import ModelSettings
     from rl_core.policy import Policy
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
     from rl_core.sampling.episodes import Episode
 
 __all__ = [
+    "A2CConfig",
     "ActionConnector",
     "Algorithm",
     "AlgorithmConfig",
@@ -27,7 +36,9 @@ __all__ = [
     "Callbacks",
     "Components",
     "ConnectorState",
+    "DQNConfig",
     "Decision",
+    "Distribution",
     "EnvRunner",
     "Episode",
     "Extension",
@@ -39,12 +50,25 @@ __all__ = [
     "PPOConfig",
     "Policy",
     "RLModule",
+    "ReplayBufferSettings",
+    "ReplayObjective",
     "Rollout",
+    "SACConfig",
     "Step",
+    "TD3Config",
+    "TQCConfig",
     "Weights",
 ]
 
 _MODULES = {
+    "Distribution": "module.distribution_base",
+    "ReplayBufferSettings": "learning.replay_settings",
+    "ReplayObjective": "learning.replay_learner",
+    "TQCConfig": "algorithms.tqc",
+    "TD3Config": "algorithms.td3",
+    "SACConfig": "algorithms.sac",
+    "DQNConfig": "algorithms.dqn",
+    "A2CConfig": "algorithms.a2c",
     "ActionConnector": "connect.protocol",
     "Algorithm": "algorithm.algorithm",
     "AlgorithmConfig": "algorithm.config",

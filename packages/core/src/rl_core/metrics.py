@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 Reduce = Literal["mean", "min", "max", "sum", "last"]
@@ -75,3 +75,15 @@ def summarise(prefix: str, returns: Iterable[float], lengths: Iterable[float]) -
         f"{prefix}/episode_return_max": max(returns) if known else math.nan,
         f"{prefix}/episode_len_mean": math.fsum(lengths) / len(lengths) if known else math.nan,
     }
+
+
+def mean_of(reports: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Average figures by name, leaving out NaN: what was not known at the time. Of a count (an int) the last stays."""
+    result: dict[str, float] = {}
+    for name in {name: None for report in reports for name in report}:
+        values = [value for report in reports if not math.isnan(value := report.get(name, math.nan))]
+        if not values or isinstance(values[-1], int):
+            result[name] = values[-1] if values else math.nan
+        else:
+            result[name] = math.fsum(values) / len(values)
+    return result

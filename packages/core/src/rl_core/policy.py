@@ -20,7 +20,7 @@ from rl_core.checkpoint import Checkpoint
 from rl_core.config.codec import decode, encode
 from rl_core.connect.chain import ActionChain, ChainState, ObsChain
 from rl_core.connect.protocol import ActionConnector, ObsConnector
-from rl_core.connect.required import FlattenObs, needs_flattening
+from rl_core.connect.required import FlattenObs
 from rl_core.env.spaces import space_from_json, space_to_json
 from rl_core.errors import CheckpointError, RLError
 from rl_core.module.rl_module import RLModule
@@ -74,11 +74,18 @@ class Policy:
         self.action_space = action_space
         self.obs_chain = ObsChain(obs_connectors, observation_space, action_space)
         self.action_chain = ActionChain(action_connectors, action_space)
-        self.module: RLModule = spec.build(self.obs_chain.output_space, self.action_chain.module_space, seed=seed)
+        self.module = self.build_module(seed=seed)
+        for part in self.module.learner_only:
+            if hasattr(self.module, part):
+                delattr(self.module, part)
         self.module.requires_grad_(False)
         self.shared: tuple[Tree, ...] = self.obs_chain.shared(self.obs_chain.initial_state(1))
         self.version = 0
         self._generator = torch.Generator().manual_seed(seed)
+
+    def build_module(self, *, seed: int) -> RLModule:
+        """Make the whole module for these chains, with the parts that only a learner needs."""
+        return self.spec.build(self.obs_chain.output_space, self.action_chain.module_space, seed=seed)
 
     def initial_state(self, num_slots: int = 1) -> PolicyState:
         """Make the state at the start of an episode, with the statistics the policy was trained with."""
@@ -211,6 +218,10 @@ def load_tensors(module: RLModule, tensors: Mapping[str, torch.Tensor], *, what:
         CheckpointError: names or shapes differ; the message lists how.
     """
     own = module.state_dict()
+    if own.keys() == tensors.keys() and all(tensor.shape == tensors[name].shape for name, tensor in own.items()):
+        with torch.no_grad():
+            torch._foreach_copy_(list(own.values()), [tensors[name] for name in own])
+        return
     problems = [f"{name} is missing" for name in own if name not in tensors]
     problems += [f"{name} is not in this module" for name in tensors if name not in own]
     problems += [
@@ -218,11 +229,7 @@ def load_tensors(module: RLModule, tensors: Mapping[str, torch.Tensor], *, what:
         for name, tensor in own.items()
         if name in tensors and tensors[name].shape != tensor.shape
     ]
-    if problems:
-        raise CheckpointError(f"The weights of {what} do not fit {type(module).__name__}: " + "; ".join(problems[:8]))
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(tensors[name])
+    raise CheckpointError(f"The weights of {what} do not fit {type(module).__name__}: " + "; ".join(problems[:8]))
 
 
 def with_required_connector(
@@ -233,7 +240,7 @@ def with_required_connector(
 ) -> list[ObsConnector]:
     """Append the required observation piece to the user's, if the module cannot take what they give."""
     output_space = ObsChain(obs_connectors, observation_space, action_space).output_space
-    if spec.flatten_observations and needs_flattening(output_space):
+    if spec.wants_flat(output_space):
         return [*obs_connectors, FlattenObs()]
     return list(obs_connectors)
 

@@ -2,7 +2,7 @@
 
 Legend of axis letters, used everywhere:
     T time steps, B env slots, N = flattened samples (T * B less what is not valid), K finished episodes,
-    P distribution inputs (logits, means, ...), D features.
+    P distribution inputs (logits, means, ...), D features, L steps of a segment, S segments.
 
 Layout is time-major `[T, B, ...]` from the vector env to the loss, `[N, ...]` once flattened. Nested observations and
 actions are trees (dicts and tuples) of arrays with the same leading axes.
@@ -93,7 +93,10 @@ class Rollout:
     policy_version: int
     """Version of the `Weights` this was sampled with; age is computed when it is consumed."""
     state: Tree = ()
-    """`[B, ...]`: the module's recurrent state before step 0; `()` for a feed-forward module."""
+    """`[T + 1, B, ...]`: the module's recurrent state before each step, new where an episode begins; `()` for a
+    feed-forward module."""
+    final_state: Tree = ()
+    """`[K, ...]`: the recurrent state before `final_obs` is looked at; `()` as above, and when K is 0."""
     env_steps: int
     """Number of real env steps in it: T * B less what is not valid."""
     extras: Mapping[str, Any] = field(default_factory=dict)
@@ -102,10 +105,13 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Flattened samples ready for a policy-gradient loss."""
+    """Flattened samples ready for a policy-gradient loss.
+
+    A recurrent module is trained on segments: runs of at most L steps of one episode, S of them in a minibatch.
+    """
 
     obs: Tree
-    """`[N, ...]`"""
+    """`[N, ...]`; in a minibatch of segments `[L, S, ...]`, padded at the end."""
     action: Tree
     """`[N, ...]`"""
     behavior_log_prob: Float[Tensor, "N"]
@@ -118,6 +124,13 @@ class Batch:
     """`[N]`"""
     value_target: Float[Tensor, "N"]
     """`[N]`"""
+    state: Tree = ()
+    """`[N, ...]`: recurrent state before each sample; in a minibatch `[S, ...]`, before each segment; `()` for a
+    feed-forward module."""
+    segments: Int[Tensor, "S L"] | None = None
+    """`[S, L]`: which samples each segment consists of, -1 beyond its end; None for a feed-forward module."""
+    real: Int[Tensor, "N"] | None = None
+    """`[N]`, in a minibatch of segments: positions `l * S + s` of the other columns' samples in `obs`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

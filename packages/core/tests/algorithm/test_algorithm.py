@@ -26,7 +26,7 @@ class OwnModule(RLModule):
     def forward_policy(self, obs, state=()):
         return self.policy(self.body(obs).relu()), state
 
-    def forward_value(self, obs):
+    def forward_value(self, obs, state=()):
         return self.value(self.body(obs).relu()).squeeze(-1)
 
 

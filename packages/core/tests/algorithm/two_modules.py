@@ -6,7 +6,6 @@ common reward with a learner of its own.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +19,7 @@ from rl_core import Components, Decision, Extension, Learner, ModelSettings, Pol
 from rl_core._internal.tree import tree_map
 from rl_core.algorithm.components import make_env
 from rl_core.connect.required import ActionToEnv
+from rl_core.learning.optimizer import optimizer_factory
 from rl_core.module.spec import ModuleSpec
 from rl_core.rng import stream_seed
 from rl_core.sampling.columns import RolloutColumns, row_of
@@ -79,19 +79,19 @@ class TwoModules(Extension):
         return TwoRunner(env, policies, num_steps=num_steps, seed=stream_seed(seed, purpose))
 
     def make_learner(self, config: Any, runner: TwoRunner) -> TwoLearners:
-        rates = {"left": self.left_lr, "right": self.right_lr}
-        return TwoLearners(
-            {
-                side: Learner(
-                    copy.deepcopy(policy.module).requires_grad_(True),
-                    dataclasses.replace(config.training.settings, lr=rates[side]),
-                    config.objective,
-                    seed=stream_seed(config.debugging.seed, "learner", side),
-                    name=side,
-                )
-                for side, policy in runner.policies.items()
-            }
-        )
+        rates, seed = {"left": self.left_lr, "right": self.right_lr}, config.debugging.seed
+        learners = {}
+        for side, policy in runner.policies.items():
+            settings = dataclasses.replace(config.training.settings, lr=rates[side])
+            learners[side] = Learner(
+                policy.build_module(seed=stream_seed(seed, "module", side)),
+                settings,
+                config.objective,
+                make_optimizer=optimizer_factory(config.learners.settings, settings),
+                seed=stream_seed(seed, "learner", side),
+                name=side,
+            )
+        return TwoLearners(learners)
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,9 @@ class TwoRunner:
                 for side in SIDES:
                     part = part_of(step, side)
                     if len(part.final_slots):
-                        columns[side].add_final(time, part.final_slots, part.final_obs)
+                        columns[side].add_final(time, part.final_slots, part.final_obs, ())
                     columns[side].add(time, decisions[side], part, part)
-            rollouts = {side: columns[side].rollout(self.policies[side].version, ()) for side in SIDES}
+            rollouts = {side: columns[side].rollout(self.policies[side].version) for side in SIDES}
         self.step_ = replace(step, obs=tree_map(np.array, step.obs))
         some = columns["left"]
         self.episodes = self.counter.count(some.raw_reward, some.terminated | some.truncated, some.artificial)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rl_core.cli import inputs, options, registry
+from rl_core.algorithm import registry
+from rl_core.cli import commands, inputs, options
 from rl_core.cli.display import ProgressMeter, duration, sparkline
 from rl_core.errors import ConfigError
 from rl_core.runs.limits import Limits
@@ -133,7 +134,7 @@ def test_another_package_adds_a_command(rl, monkeypatch):
         parser.add_argument("port", type=int)
         parser.set_defaults(run=lambda arguments: arguments.port)
 
-    _EntryPoints(monkeypatch, registry.COMMANDS, serve=lambda: add)
+    _EntryPoints(monkeypatch, commands.COMMANDS, serve=lambda: add)
     assert rl("serve", 17)[0] == 17
     assert rl("serve", "x")[0] == 2
 
@@ -142,16 +143,16 @@ def test_a_broken_package_does_not_take_the_command_away(rl, monkeypatch):
     def load():
         raise ImportError("no module named elsewhere")
 
-    _EntryPoints(monkeypatch, registry.COMMANDS, serve=load)
+    _EntryPoints(monkeypatch, commands.COMMANDS, serve=load)
     code, _, err = rl("list")
     assert code == 0
     assert "warning: the command 'serve'" in err
 
 
 def test_algorithm_of_a_package_that_cannot_be_imported(monkeypatch):
-    _EntryPoints(monkeypatch, registry.ALGORITHMS, dqn=None)
+    _EntryPoints(monkeypatch, registry.ALGORITHMS, ddpg=None)
     with pytest.raises(ConfigError, match="'dqn' .* cannot be imported"):
-        registry.algorithm_config("dqn")
+        registry.algorithm_config("ddpg")
 
 
 @pytest.mark.parametrize(

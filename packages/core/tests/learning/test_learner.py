@@ -11,10 +11,21 @@ from rl_core import Learner, ModelSettings, Rollout
 from rl_core._internal.tree import tree_leaves
 from rl_core.algorithms.ppo import OBJECTIVE, PPOSettings, adapt, prepare
 from rl_core.errors import CheckpointError, NonFiniteError
+from rl_core.config.settings import LearnerSettings
 from rl_core.learning.learner import to_device
+from rl_core.learning.optimizer import optimizer_factory
 from rl_core.module.actor_critic import ActorCritic
 
 OBS, ACTION = spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(2)
+FLAT_COLUMNS = (
+    "obs",
+    "action",
+    "behavior_log_prob",
+    "behavior_dist_inputs",
+    "behavior_value",
+    "advantage",
+    "value_target",
+)
 SETTINGS = PPOSettings(train_batch_size_per_learner=64, minibatch_size=16, num_epochs=2, lr=1e-2)
 
 
@@ -23,8 +34,11 @@ def make_module(seed=0):
     return ActorCritic(OBS, ACTION, ModelSettings(fcnet_hiddens=(8,)))
 
 
-def make_learner(*, objective=OBJECTIVE, seed=0, **changes):
-    return Learner(make_module(), dataclasses.replace(SETTINGS, **changes), objective, seed=seed, name="default")
+def make_learner(module=None, *, objective=OBJECTIVE, seed=0, **changes):
+    settings = dataclasses.replace(SETTINGS, **changes)
+    make_optimizer = optimizer_factory(LearnerSettings(), settings)
+    module = module or make_module()
+    return Learner(module, settings, objective, make_optimizer=make_optimizer, seed=seed, name="default")
 
 
 def make_rollout(seed=0, **changes):
@@ -113,8 +127,9 @@ def test_prepare_leaves_out_steps_that_are_not_valid():
     batch, _ = prepare(make_module(), rollout, SETTINGS)
     keep = valid.flatten()
     assert rollout.env_steps == len(batch.advantage) == int(keep.sum())
-    for field in dataclasses.fields(batch):
-        assert torch.equal(getattr(batch, field.name), getattr(full, field.name)[keep]), field.name
+    for name in FLAT_COLUMNS:
+        assert torch.equal(getattr(batch, name), getattr(full, name)[keep]), name
+    assert (batch.state, batch.segments, batch.real) == ((), None, None)
 
 
 def test_learning_rate_and_entropy_coefficient_follow_their_schedules_over_env_steps():
@@ -203,7 +218,7 @@ def test_state_round_trip_continues_bit_for_bit_including_the_adaptive_kl_weight
 
 def test_state_of_another_module_is_refused_and_changes_nothing():
     learner = make_learner()
-    other = Learner(ActorCritic(OBS, ACTION, ModelSettings(fcnet_hiddens=(5,))), SETTINGS, OBJECTIVE, seed=3, name="x")
+    other = make_learner(ActorCritic(OBS, ACTION, ModelSettings(fcnet_hiddens=(5,))), seed=3)
     other.update(make_rollout())
     before = copy.deepcopy(learner.get_state())
     with pytest.raises(CheckpointError, match="Optimiser state"):
@@ -238,7 +253,8 @@ def test_to_device_moves_every_tensor_of_a_rollout():
     rollout = make_rollout(
         obs=nested,
         valid=torch.ones(16, 4, dtype=torch.bool),
-        state=(torch.zeros(4, 2),),
+        state=(torch.zeros(17, 4, 2),),
+        final_state=(torch.zeros(2, 2),),
         extras={"x": torch.ones(16, 4), "y": 3},
     )
     moved = to_device(rollout, torch.device("meta"))  # a device every torch has; it keeps shapes only
@@ -254,7 +270,7 @@ def test_to_device_moves_every_tensor_of_a_rollout():
                 assert (after.shape, after.dtype) == (before.shape, before.dtype)
             else:
                 assert after == before
-    assert num_tensors == 12
+    assert num_tensors == 13
     assert moved.policy_version == rollout.policy_version
     assert rollout.reward.device.type == "cpu"
 
@@ -269,7 +285,7 @@ def test_an_update_moves_the_rollout_to_where_the_module_is(monkeypatch):
     learner = make_learner(objective=dataclasses.replace(OBJECTIVE, prepare=watched))
     with pytest.raises(RuntimeError, match="seen enough"):
         learner.update(make_rollout())
-    learner.optimizer.flat = learner.optimizer.flat.to("meta")  # the learner follows its tensors
+    learner.optimizer.parameters[0] = torch.zeros(1, device="meta")  # the learner follows its tensors
     with pytest.raises(RuntimeError, match="seen enough"):
         learner.update(make_rollout())
     assert seen == [("cpu", "cpu"), ("meta", "meta")]
@@ -279,7 +295,7 @@ def test_an_update_on_a_cuda_device_gives_about_the_weights_of_the_cpu():
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here; the tests above cover what does not need one")
     learner, reference = make_learner(), make_learner()
-    moved = Learner(make_module().to("cuda"), SETTINGS, OBJECTIVE, seed=0, name="default")
+    moved = make_learner(make_module().to("cuda"))
     for step in range(3):
         ours, expected = moved.update(make_rollout(step)), reference.update(make_rollout(step))
         for key, value in expected.items():

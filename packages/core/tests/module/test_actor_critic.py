@@ -1,4 +1,5 @@
 import copy
+import json
 import pickle
 
 import numpy as np
@@ -10,6 +11,7 @@ from rl_core.errors import ConfigError, UnsupportedSpaceError
 from rl_core.module.actor_critic import ActorCritic
 from rl_core.module.networks import CNN
 from rl_core.module.settings import ModelSettings
+from rl_core.module.spec import ModuleSpec
 from rl_core.testing.check_module import check_module
 
 VECTOR = spaces.Box(-1, 1, (4,))
@@ -56,6 +58,7 @@ def test_every_setting_conforms(observation, settings):
         spaces.Box(-1, 1, (2, 3, 2, 2)),
         spaces.Box(-1, 1, (3,), np.float64),
         spaces.Box(0, 255, (3,), np.uint8),
+        spaces.Discrete(3, start=2),
     ],
 )
 def test_observations_that_are_no_image_become_a_vector(space):
@@ -124,7 +127,7 @@ def test_a_shared_trunk_runs_once_in_training():
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Dict(a=VECTOR), spaces.Box(-1, 1, (0,))])
+@pytest.mark.parametrize("space", [spaces.Text(3), spaces.Dict(a=VECTOR, b=spaces.Text(3)), spaces.Box(-1, 1, (0,))])
 def test_other_observations_are_refused_with_advice(space):
     with pytest.raises(UnsupportedSpaceError, match="FlattenObservation"):
         ActorCritic(space, ACTIONS["discrete"])
@@ -141,6 +144,12 @@ def test_other_observations_are_refused_with_advice(space):
         ("log_std_bounds", (2.0, -2.0)),
         ("log_std_init", 5.0),
         ("policy_head_gain", 0.0),
+        ("conv_channels", ()),
+        ("conv_architecture", "resnet"),
+        ("fcnet_kernel_initializer", "orthogonal_"),
+        ("conv_bias_initializer", "orthogonal"),
+        ("max_seq_len", 0),
+        ("attention_num_heads", 5),
     ],
 )
 def test_wrong_settings_are_refused_by_name(name, value):
@@ -151,3 +160,116 @@ def test_wrong_settings_are_refused_by_name(name, value):
 def test_settings_take_lists_as_json_gives_them():
     settings = ModelSettings(fcnet_hiddens=[32], conv_filters=[[8, 3, 1]])
     assert settings == ModelSettings(fcnet_hiddens=(32,), conv_filters=((8, 3, 1),))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"use_lstm": True, "use_gru": True}, "use_lstm and use_gru.*one memory"),
+        ({"use_gru": True, "use_attention": True}, "use_gru and use_attention"),
+        ({"fcnet_kernel_initializer_kwargs": {"gain": 2.0}}, "fcnet_kernel_initializer is not set"),
+        ({"lstm_kernel_initializer": "normal", "lstm_kernel_initializer_kwargs": {"gain": 2.0}}, "mean, std"),
+        ({"head_fcnet_bias_initializer": "constant"}, "'val'"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(values, words):
+    with pytest.raises(ConfigError, match=words):
+        ModelSettings(**values)
+
+
+def test_settings_survive_json():
+    settings = ModelSettings(
+        fcnet_use_layernorm=True,
+        fcnet_kernel_initializer="xavier_uniform",
+        fcnet_kernel_initializer_kwargs={"gain": 2.0},
+        conv_bias_initializer="constant",
+        conv_bias_initializer_kwargs={"val": 0.1},
+        conv_architecture="impala",
+        conv_channels=(4, 8),
+        conv_dtype="bfloat16",
+        head_fcnet_hiddens=(16,),
+        use_attention=True,
+        attention_num_heads=4,
+        fusionnet_hiddens=(32,),
+    )
+    spec = ModuleSpec(model_config=settings)
+    stored = json.loads(json.dumps(spec.to_json()))
+    assert ModuleSpec.from_json(stored, module=None, allow=()) == spec
+
+
+NESTED = spaces.Dict(image=IMAGE, rest=spaces.Tuple((VECTOR, spaces.Discrete(3, start=1), spaces.MultiBinary(2))))
+SMALL = {"lstm_cell_size": 8, "attention_dim": 8, "attention_num_heads": 2, "attention_num_layers": 2}
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("memory", ["use_lstm", "use_gru", "use_attention"])
+@pytest.mark.parametrize("observation", [VECTOR, IMAGE, NESTED], ids=["vector", "image", "nested"])
+def test_every_memory_conforms(observation, memory, shared):
+    settings = ModelSettings(vf_share_layers=shared, attention_window=3, **SMALL, **{memory: True})
+    module = ActorCritic(observation, ACTIONS["nested"], settings)
+    assert module.is_recurrent
+    check_module(module, observation, ACTIONS["nested"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ModelSettings(fusionnet_hiddens=(8,)),
+        ModelSettings(fusionnet_hiddens=(8,), vf_share_layers=False, head_fcnet_hiddens=(4,)),
+        ModelSettings(conv_architecture="impala", conv_channels=(4, 8), conv_use_layernorm=True),
+        ModelSettings(fcnet_use_layernorm=True, conv_use_layernorm=True, fcnet_bias_initializer="ones"),
+    ],
+)
+@pytest.mark.parametrize("observation", [VECTOR, IMAGE, NESTED], ids=["vector", "image", "nested"])
+def test_every_encoder_conforms(observation, settings):
+    module = ActorCritic(observation, ACTIONS["box"], settings)
+    assert not module.is_recurrent
+    check_module(module, observation, ACTIONS["box"])
+
+
+def test_memories_are_shared_unless_told_otherwise():
+    assert ActorCritic(VECTOR, ACTIONS["discrete"], ModelSettings(use_gru=True)).body.value is None
+    separate = ActorCritic(VECTOR, ACTIONS["discrete"], ModelSettings(use_gru=True, vf_share_layers=False))
+    (policy,), (value,) = separate.initial_state(3)
+    assert policy.shape == value.shape == (3, 256)
+
+
+def test_only_nested_observations_with_an_image_reach_the_networks_nested():
+    tiny = spaces.Box(0, 255, (4, 8, 1), np.uint8)
+    assert not ActorCritic.wants_flat(NESTED)
+    assert not ActorCritic.wants_flat(spaces.Tuple((NESTED, VECTOR)))
+    assert not ActorCritic.wants_flat(IMAGE)
+    assert not ActorCritic.wants_flat(VECTOR)
+    for space in (spaces.Dict(a=VECTOR), spaces.Dict(a=tiny), spaces.Discrete(2), spaces.Box(-1, 1, ())):
+        assert ActorCritic.wants_flat(space)
+
+
+@pytest.mark.parametrize("memory", ["use_lstm", "use_gru", "use_attention"])
+def test_a_step_with_memory_can_be_exported(memory):
+    class Deployed(torch.nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+        def forward(self, obs, state):
+            return self.module.forward_policy(obs, state)
+
+    module = ActorCritic(VECTOR, ACTIONS["box"], ModelSettings(**SMALL, **{memory: True}))
+    obs = torch.rand(3, 4)
+    _, state = module.forward_policy(obs, module.initial_state(3))
+    exported = torch.export.export(Deployed(module), (obs, state)).module()
+    torch.testing.assert_close(exported(obs, state), module.forward_policy(obs, state))
+
+
+def test_heads_and_their_initial_weights_follow_the_settings():
+    settings = ModelSettings(
+        vf_share_layers=True,
+        head_fcnet_hiddens=(5,),
+        head_fcnet_kernel_initializer="constant",
+        head_fcnet_kernel_initializer_kwargs={"val": 0.5},
+        fcnet_bias_initializer="ones",
+    )
+    module = ActorCritic(VECTOR, ACTIONS["discrete"], settings)
+    assert module.policy.sizes == (64, 5, 3)
+    assert all((weight == 0.5).all() for name, weight in module.value.named_parameters() if "weight" in name)
+    assert (module.trunk.bias_0 == 1).all()

@@ -6,7 +6,7 @@ from gymnasium import spaces
 from torch import nn
 
 from rl_core.errors import UnsupportedSpaceError
-from rl_core.module.networks import ACTIVATIONS, CNN, MLP, Tanh, tanh
+from rl_core.module.networks import ACTIVATIONS, CNN, MLP, ChannelNorm, NormedMLP, Tanh, tanh
 
 
 def image_space(*shape, dtype="uint8"):
@@ -131,3 +131,37 @@ def test_cnn_says_that_an_image_is_too_small(shape, filters, words):
 
 def test_cnn_takes_tiny_images_when_told_how():
     assert CNN(image_space(3, 3, 2), filters=((4, 2, 1),), hiddens=())(torch.rand(1, 3, 3, 2)).shape == (1, 16)
+
+
+@pytest.mark.parametrize("shape", [(12, 12, 3), (3, 12, 12)])
+def test_cnn_in_bfloat16_stays_near_float32_and_trains_float32_weights(shape):
+    torch.manual_seed(0)
+    exact = CNN(image_space(*shape))
+    torch.manual_seed(0)
+    half = CNN(image_space(*shape), dtype="bfloat16")
+    image = torch.randint(256, (4, *shape), dtype=torch.uint8)
+    features = half(image)
+    assert features.dtype == torch.float32
+    torch.testing.assert_close(features, exact(image), atol=0.05, rtol=0.05)
+    features.sum().backward()
+    assert all(parameter.grad.dtype == torch.float32 and parameter.grad.any() for parameter in half.parameters())
+
+
+def test_channel_norm_is_layer_norm_of_each_pixel():
+    norm, x = ChannelNorm(3), torch.randn(2, 3, 4, 5)
+    result = norm(x)
+    for n, row, column in ((0, 0, 0), (1, 3, 4)):
+        pixel = x[n, :, row, column]
+        expected = (pixel - pixel.mean()) / (pixel.var(unbiased=False) + 1e-5).sqrt()
+        torch.testing.assert_close(result[n, :, row, column], expected)
+
+
+def test_normed_mlp_normalises_before_it_activates():
+    network, x = NormedMLP((3, 6, 4), activation="relu", initializer="orthogonal"), torch.randn(2, 7, 3)
+    expected = x
+    for dense in network.dense:
+        y = expected @ dense.weight_0.T + dense.bias_0
+        y = (y - y.mean(-1, keepdim=True)) / (y.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
+        expected = y.relu()
+    torch.testing.assert_close(network(x), expected)
+    assert network.num_features == 4

@@ -21,7 +21,7 @@ def test_forward_train_combines_policy_and_value():
         def forward_policy(self, obs, state):
             return obs * 2, state
 
-        def forward_value(self, obs):
+        def forward_value(self, obs, state=()):
             return obs.sum(-1)
 
     module = Module(spaces.Box(-1, 1, (2,)), spaces.Discrete(2))
@@ -33,7 +33,7 @@ def test_forward_train_combines_policy_and_value():
 
 def test_a_module_must_have_both_forward_methods():
     class Half(RLModule):
-        def forward_value(self, obs):
+        def forward_value(self, obs, state=()):
             return obs.sum(-1)
 
     with pytest.raises(TypeError, match="forward_policy"):

@@ -286,7 +286,7 @@ class NestedModule(RLModule):
     def forward_policy(self, obs, state=()):
         return self.policy(obs["position"]), state
 
-    def forward_value(self, obs):
+    def forward_value(self, obs, state=()):
         return obs["deep"]["image"].float().flatten(-3).mean(-1)
 
 
@@ -321,7 +321,7 @@ class Recurrent(RLModule):
         count = state["count"] + 1
         return torch.cat((count, self.weight.expand_as(count)), -1), {"count": count}
 
-    def forward_value(self, obs):
+    def forward_value(self, obs, state=()):
         return obs[..., 0] * self.weight
 
 
@@ -333,7 +333,11 @@ def test_recurrent_state_starts_anew_with_each_episode_and_goes_on_over_rollouts
         seen = rollout.behavior_dist_inputs[..., 0]
         valid = torch.ones_like(rollout.terminated) if rollout.valid is None else rollout.valid
         assert torch.equal(seen[valid], rollout.obs[:-1, :, 0][valid] + 1)
-        assert torch.equal(rollout.state["count"][:, 0][valid[0]], rollout.obs[0, :, 0][valid[0]])
+        count = rollout.state["count"][..., 0]
+        assert count.shape == (8, 3)
+        assert torch.equal(count[:-1][valid], rollout.obs[:-1, :, 0][valid])
+        if rollout.final_obs is not None:
+            assert torch.equal(rollout.final_state["count"][:, 0], rollout.final_obs[:, 0])
 
 
 def test_same_seed_gives_the_same_rollouts_bit_for_bit():

@@ -18,12 +18,12 @@ class Good(RLModule):
     def forward_policy(self, obs, state):
         return self.policy(obs), state
 
-    def forward_value(self, obs):
+    def forward_value(self, obs, state=()):
         return self.value(obs).squeeze(-1)
 
 
 class ValueWithLastAxis(Good):
-    def forward_value(self, obs):
+    def forward_value(self, obs, state=()):
         return self.value(obs)
 
 
@@ -81,12 +81,66 @@ class StateOfOtherForm(Good):
 
 
 class OtherTrainOutputs(Good):
-    def forward_train(self, obs):
-        return self.policy(obs) + 1, self.forward_value(obs)
+    def forward_train(self, obs, state=()):
+        return self.policy(obs) + 1, self.forward_value(obs, state)
+
+
+class GoodMemory(Good):
+    def __init__(self, *spaces):
+        super().__init__(*spaces)
+        self.carry = torch.nn.Linear(4, 4)
+
+    def initial_state(self, batch_size):
+        return {"sum": torch.zeros(batch_size, 4)}
+
+    def step(self, obs, state):
+        return torch.tanh(obs + self.carry(state["sum"]))
+
+    def forward_policy(self, obs, state):
+        memory = self.step(obs, state)
+        return self.policy(memory), {"sum": memory}
+
+    def forward_value(self, obs, state=()):
+        return self.value(self.step(obs, state)).squeeze(-1)
+
+    def forward_train(self, obs, state=()):
+        memories = []
+        for row in obs:
+            state = {"sum": self.step(row, state)}
+            memories.append(state["sum"])
+        memory = torch.stack(memories)
+        return self.policy(memory), self.value(memory).squeeze(-1)
+
+
+class ForgetsTheState(GoodMemory):
+    def forward_train(self, obs, state=()):
+        return super().forward_train(obs, self.initial_state(obs.shape[1]))
+
+
+class TrainsOneStep(GoodMemory):
+    def forward_train(self, obs, state=()):
+        return RLModule.forward_train(self, obs[0], state)
+
+
+class BlocksTheGradient(GoodMemory):
+    def step(self, obs, state):
+        return torch.tanh(obs + self.carry(state["sum"]).detach())
+
+
+class MixesSegments(GoodMemory):
+    def forward_train(self, obs, state=()):
+        inputs, value = super().forward_train(obs, state)
+        return inputs, value + 0.1 * (value.shape[1] == 1)
+
+
+class GrowsTheState(GoodMemory):
+    def forward_policy(self, obs, state):
+        inputs, after = super().forward_policy(obs, {"sum": state["sum"][:, :4]})
+        return inputs, {"sum": torch.cat((after["sum"], after["sum"]), 1)}
 
 
 class NotFinite(Good):
-    def forward_value(self, obs):
+    def forward_value(self, obs, state=()):
         return self.value(obs).squeeze(-1) / 0.0
 
 
@@ -126,13 +180,23 @@ def test_a_good_module_passes_and_is_left_alone():
         (HiddenState, "load_state_dict"),
         (StateOfOtherForm, "state"),
         (OtherTrainOutputs, "forward_train"),
+        (ForgetsTheState, "differ from those of its single steps.*given state"),
+        (TrainsOneStep, r"\[L, S, ...\]"),
+        (BlocksTheGradient, r"no gradient reaches carry\.weight"),
+        (MixesSegments, "segment alone"),
+        (GrowsTheState, "state of shapes"),
         (NotFinite, "not finite"),
         (WrongDistribution, "entropy"),
     ],
 )
 def test_each_mistake_is_found_and_explained(module, words):
+    torch.manual_seed(0)
     with pytest.raises(ModuleCheckError, match=words):
         check_module(module, OBSERVATION, ACTION)
+
+
+def test_a_module_with_memory_passes():
+    check_module(GoodMemory, OBSERVATION, ACTION)
 
 
 def test_a_module_for_another_action_space_is_found():

@@ -19,8 +19,8 @@ from rl_core.algorithm.components import Context, Runner
 from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.checkpoint import Checkpoint, save_checkpoint
 from rl_core.env.spaces import same_space, space_from_json
-from rl_core.errors import CheckpointError
-from rl_core.metrics import MetricsLogger, summarise
+from rl_core.errors import CheckpointError, ConfigError
+from rl_core.metrics import MetricsLogger, mean_of, summarise
 from rl_core.policy import Policy, load_tensors
 from rl_core.rng import stream_seed
 
@@ -72,9 +72,10 @@ class Algorithm:
         self._returns: deque[float] = deque(maxlen=window)
         self._lengths: deque[float] = deque(maxlen=window)
         self._evaluation = dict.fromkeys((f"evaluation/{key}" for key in EVALUATION_KEYS), math.nan)
+        self._min_steps = self.config.reporting.settings.min_sample_timesteps_per_iteration
         self._evaluation_interval = self.config.evaluation.settings.evaluation_interval
         self._timers = dict.fromkeys(TIMERS, 0.0)
-        self._iteration_steps = 0
+        self._iteration_steps = self._iteration_episodes = 0
         self.env_runner.set_weights(self.learner.weights())
         self.callbacks.call("on_algorithm_init", algorithm=self)
 
@@ -107,8 +108,10 @@ class Algorithm:
         """
         start = time.perf_counter()
         self._timers = dict.fromkeys(TIMERS, 0.0)
-        self._iteration_steps = 0
+        self._iteration_steps = self._iteration_episodes = 0
         learner_metrics = self.training_step()
+        if self._iteration_steps < self._min_steps:
+            learner_metrics = self._repeat_training_step(learner_metrics)
         self.iteration += 1
         if self._evaluation_interval and self.iteration % self._evaluation_interval == 0:
             self.evaluate()
@@ -118,6 +121,23 @@ class Algorithm:
         if self.callbacks.members:
             self.callbacks.call("on_train_result", algorithm=self, result=result)
         return result
+
+    def _repeat_training_step(self, first: dict[str, float]) -> dict[str, float]:
+        """Go on until the iteration has the env steps it must have, and average the figures of all steps.
+
+        Raises:
+            ConfigError: the training step samples nothing, so that this would never end.
+        """
+        reports = [first]
+        while self._iteration_steps < self._min_steps:
+            before = self._iteration_steps
+            reports.append(self.training_step())
+            if self._iteration_steps == before:
+                raise ConfigError(
+                    f"reporting: min_sample_timesteps_per_iteration={self._min_steps}, but training_step() did not "
+                    "sample. Call self.sample() in it, or set this to 0."
+                )
+        return mean_of(reports)
 
     def training_step(self) -> dict[str, float]:
         """Do the work of one iteration: sample, update, publish. Override it to do something else.
@@ -142,6 +162,7 @@ class Algorithm:
         self._returns.extend(episodes.returns.tolist())
         self._lengths.extend(episodes.lengths.tolist())
         self.num_episodes += len(episodes.returns)
+        self._iteration_episodes += len(episodes.returns)
         if self.callbacks.members:
             self.callbacks.call("on_sample_end", rollout=rollout, metrics=self.metrics)
         return rollout
@@ -155,7 +176,7 @@ class Algorithm:
 
     def _result(self, learner_metrics: Mapping[str, float], elapsed: float) -> dict[str, float]:
         """Compose the result of an iteration."""
-        steps, episodes = self._iteration_steps, self.env_runner.episodes
+        steps = self._iteration_steps
         return {
             "training_iteration": self.iteration,
             "env_steps": self.env_steps,
@@ -163,7 +184,7 @@ class Algorithm:
             "time_this_iter_s": elapsed,
             "time_total_s": self.time_total_s,
             **summarise("env_runners", self._returns, self._lengths),
-            "env_runners/num_episodes": len(episodes.returns),
+            "env_runners/num_episodes": self._iteration_episodes,
             "env_runners/num_episodes_lifetime": self.num_episodes,
             "env_runners/env_steps_per_s": steps / self._timers["sample_s"] if self._timers["sample_s"] else math.nan,
             **learner_metrics,
@@ -223,7 +244,8 @@ class Algorithm:
         policies = {name: policy.get_state() for name, policy in self.env_runner.policies.items()}
         learners = self.learner.learners
         for name, learner in learners.items():  # they may be ahead of what a training step of the user's published
-            policies[name] |= {"tensors": dict(learner.module.state_dict()), "version": learner.version}
+            weights = learner.weights()
+            policies[name] |= {"tensors": dict(weights.tensors), "version": weights.version}
         return {
             "counters": self._counters(),
             **{f"policies/{name}": policy for name, policy in policies.items()},
@@ -273,8 +295,11 @@ class Algorithm:
         for name, policy in self.env_runner.policies.items():
             load_tensors(policy.module, state[f"policies/{name}"]["tensors"], what=f"policy {name!r}")
         for name, learner in self.learner.learners.items():
-            load_tensors(learner.module, state[f"policies/{name}"]["tensors"], what=f"policy {name!r}")
-            learner.set_state(state[f"learners/{name}"])
+            own = state[f"learners/{name}"]
+            load_tensors(
+                learner.module, state[f"policies/{name}"]["tensors"] | own["learner_only"], what=f"policy {name!r}"
+            )
+            learner.set_state(own)
         self.env_runner.set_state(state["runners/0"])
         self.env_runner.set_weights(self.learner.weights())
         counters = state["counters"]

@@ -6,7 +6,6 @@ extension may replace both together and exchange records of its own, such as one
 
 from __future__ import annotations
 
-import copy
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -20,9 +19,9 @@ from rl_core.env.check import check_env
 from rl_core.env.make import make_single_env, make_vector_env
 from rl_core.env.protocol import VectorEnv
 from rl_core.errors import ConfigError
-from rl_core.learning.learner import Learner, Metrics
+from rl_core.learning.learner import Metrics, ModuleLearner
+from rl_core.learning.optimizer import optimizer_factory
 from rl_core.metrics import MetricsLogger
-from rl_core.module.spec import ModuleSpec
 from rl_core.policy import Policy, with_required_connector
 from rl_core.rng import stream_seed
 from rl_core.sampling.env_runner import EnvRunner
@@ -70,7 +69,7 @@ class Updater(Protocol):
     """What an algorithm asks of a learner."""
 
     @property
-    def learners(self) -> Mapping[str, Learner[Any]]:
+    def learners(self) -> Mapping[str, ModuleLearner]:
         """The learner of each trained module, by id: what a checkpoint holds under `learners/`."""
 
     def update(self, rollout: Any) -> Metrics:
@@ -122,30 +121,11 @@ def make_env_runner(config: AlgorithmConfig, purpose: Purpose, context: Context)
     return EnvRunner(
         env,
         policy,
-        num_steps=_num_steps(config),
+        num_steps=config.num_rollout_steps(),
         seed=stream_seed(config.debugging.settings.seed, purpose),
         check_values=not config.environment.settings.disable_env_checking,
         on_episode_end=on_episode_end,
     )
-
-
-def _num_steps(config: AlgorithmConfig) -> int:
-    """Work out the steps T per slot and rollout.
-
-    Raises:
-        ConfigError: the rollout's size is set twice, to different values.
-    """
-    settings, batch = config.env_runners.settings, config.training.settings.train_batch_size_per_learner
-    num_envs, num_steps = settings.num_envs_per_env_runner, settings.rollout_fragment_length
-    if num_steps == "auto":
-        return -(-batch // num_envs)
-    if num_steps * num_envs != batch:
-        raise ConfigError(
-            f"rollout_fragment_length={num_steps} times num_envs_per_env_runner={num_envs} is {num_steps * num_envs}, "
-            f"but train_batch_size_per_learner={batch}. Set it to {num_steps * num_envs}, or leave "
-            "rollout_fragment_length at 'auto'."
-        )
-    return num_steps
 
 
 def make_env(config: AlgorithmConfig, purpose: Purpose) -> VectorEnv:
@@ -160,9 +140,10 @@ def make_env(config: AlgorithmConfig, purpose: Purpose) -> VectorEnv:
                 warnings.warn(note, stacklevel=2)
         finally:
             single.close()
-    num_envs = runners.num_envs_per_env_runner
+    num_envs, env_config = runners.num_envs_per_env_runner, environment.env_config
     if purpose == "evaluation":
         evaluation = config.evaluation.settings
+        env_config = env_config | evaluation.evaluation_env_config
         chosen = evaluation.evaluation_num_envs
         # A process for each of 20 slots would take longer to start than to play.
         most = num_envs if runners.gym_env_vectorize_mode.startswith("async") else 32
@@ -171,15 +152,15 @@ def make_env(config: AlgorithmConfig, purpose: Purpose) -> VectorEnv:
         environment.env,
         num_envs=num_envs,
         vectorize_mode=runners.gym_env_vectorize_mode,
-        env_config=environment.env_config,
+        env_config=env_config,
     )
 
 
 def make_policy(config: AlgorithmConfig, env: VectorEnv) -> Policy:
     """Build the policy for an env's spaces."""
     environment, runners = config.environment.settings, config.env_runners.settings
-    module = config.rl_module.settings
-    spec = ModuleSpec(module_class=module.module_class, model_config=module.model_config)
+    config.check_action_space(env.action_space)
+    spec = config.module_spec()
     spaces = (env.observation_space, env.action_space)
     return Policy(
         spec,
@@ -196,13 +177,18 @@ def make_policy(config: AlgorithmConfig, env: VectorEnv) -> Policy:
 def make_learner(config: AlgorithmConfig, runner: Runner) -> Updater:
     """Build the in-process learner of the runner's only policy."""
     ((name, policy),) = runner.policies.items()
-    module, device = copy.deepcopy(policy.module).requires_grad_(True), config.learners.settings.device
+    device, seed = config.learners.settings.device, config.debugging.settings.seed
+    module = policy.build_module(seed=stream_seed(seed, "module"))
     try:
         module.to(device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"learners.device: got {device!r}, which torch cannot use here: {error}") from error
-    seed = stream_seed(config.debugging.settings.seed, "learner", name)
-    return Learner(module, config.training.settings, config.objective, seed=seed, name=name)
+    return config.make_learner(
+        module,
+        make_optimizer=optimizer_factory(config.learners.settings, config.training.settings),
+        seed=stream_seed(seed, "learner", name),
+        name=name,
+    )
 
 
 DEFAULT_COMPONENTS = Components(env_runner=make_env_runner, learner=make_learner)

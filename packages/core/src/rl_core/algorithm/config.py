@@ -7,6 +7,9 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
+from gymnasium.spaces import Space
+
+from rl_core.algorithm.registry import algorithm_config, algorithms
 from rl_core.config.check import Settings, nearest
 from rl_core.config.codec import check_importable, decode, encode, import_path, resolve_import
 from rl_core.config.section import BoundSection, Section
@@ -19,14 +22,18 @@ from rl_core.config.settings import (
     EvaluationSettings,
     LearnerSettings,
     ModuleSettings,
+    ReportingSettings,
     TrainingSettings,
 )
-from rl_core.errors import ConfigError
-from rl_core.learning.learner import Objective
+from rl_core.errors import ConfigError, UnsupportedSpaceError
+from rl_core.learning.learner import Learner, Objective
+from rl_core.learning.optimizer import OptimizerFactory
+from rl_core.module.rl_module import RLModule
+from rl_core.module.spec import ModuleSpec
 
 if TYPE_CHECKING:
     from rl_core.algorithm.algorithm import Algorithm
-    from rl_core.algorithm.components import Components, Extension
+    from rl_core.algorithm.components import Components, Extension, Updater
 
 
 class AlgorithmConfig:
@@ -38,6 +45,8 @@ class AlgorithmConfig:
 
     name: ClassVar[str] = ""
     """Name of the algorithm, as `rl train` takes it."""
+    action_spaces: ClassVar[tuple[str, ...]] = ("Box", "Discrete", "MultiDiscrete", "MultiBinary", "Dict", "Tuple")
+    """Kinds of gymnasium spaces whose actions the algorithm can choose."""
     objective: ClassVar[Objective[Any]]
     """Prepare, loss and schedules of the algorithm."""
 
@@ -46,15 +55,14 @@ class AlgorithmConfig:
     training = Section(TrainingSettings)
     learners = Section(LearnerSettings)
     evaluation = Section(EvaluationSettings)
+    reporting = Section(ReportingSettings)
     rl_module = Section(ModuleSettings)
     callbacks = Section(CallbackSettings)
     checkpointing = Section(CheckpointSettings)
     debugging = Section(DebuggingSettings)
 
     def __init__(self) -> None:
-        self._values: dict[str, Settings] = {
-            name: section.settings_class() for name, section in self._sections().items()
-        }
+        self._values: dict[str, Settings] = {name: section.default() for name, section in self._sections().items()}
         self.extensions: tuple[Extension, ...] = ()
 
     @classmethod
@@ -64,6 +72,63 @@ class AlgorithmConfig:
         for base in reversed(cls.__mro__):
             found.update({name: value for name, value in vars(base).items() if isinstance(value, Section)})
         return found
+
+    def module_spec(self) -> ModuleSpec:
+        """Describe the module to build; an algorithm with a module of its own overrides it."""
+        settings = self.rl_module.settings
+        return ModuleSpec(module_class=settings.module_class, model_config=settings.model_config)
+
+    def check_action_space(self, space: Space[Any]) -> None:
+        """Refuse an action space that the algorithm cannot handle.
+
+        Raises:
+            UnsupportedSpaceError: names the algorithms that can.
+        """
+        kind = type(space).__name__
+        if kind in self.action_spaces:
+            return
+        able = []
+        for name in sorted(algorithms()):
+            try:
+                if kind in algorithm_config(name).action_spaces:
+                    able.append(name)
+            except ConfigError:  # a broken package must not hide the answer
+                continue
+        raise UnsupportedSpaceError(
+            f"{self.name.upper()}: got the action space {space}, expected {' or '.join(self.action_spaces)}. "
+            f"Algorithms that can: {', '.join(able) or 'none'}."
+        )
+
+    def num_rollout_steps(self) -> int:
+        """Work out the steps T per slot and rollout.
+
+        Raises:
+            ConfigError: the rollout's size is set twice, to different values.
+        """
+        settings, batch = self.env_runners.settings, self.training.settings.train_batch_size_per_learner
+        num_envs, num_steps = settings.num_envs_per_env_runner, settings.rollout_fragment_length
+        if num_steps == "auto":
+            return -(-batch // num_envs)
+        if num_steps * num_envs != batch:
+            raise ConfigError(
+                f"rollout_fragment_length={num_steps} times num_envs_per_env_runner={num_envs} is "
+                f"{num_steps * num_envs}, but train_batch_size_per_learner={batch}. Set it to {num_steps * num_envs}, "
+                "or leave rollout_fragment_length at 'auto'."
+            )
+        return num_steps
+
+    def make_learner(self, module: RLModule, *, make_optimizer: OptimizerFactory, seed: int, name: str) -> Updater:
+        """Make the learner of a module; off-policy algorithms have another kind.
+
+        Args:
+            module: On its device; the learner's to train.
+            make_optimizer: From named parameters to their optimizer.
+            seed: Of all that the learner draws.
+            name: Id of the module.
+        """
+        return Learner(
+            module, self.training.settings, self.objective, make_optimizer=make_optimizer, seed=seed, name=name
+        )
 
     def use(self, extension: Extension) -> Self:
         """Add an extension, which replaces components of the algorithm; see `Extension`."""

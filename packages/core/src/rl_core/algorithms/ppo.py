@@ -18,9 +18,8 @@ from rl_core._internal.tree import tree_map
 from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.config.check import Range
 from rl_core.config.section import Section
-from rl_core.config.settings import Fraction, Schedule, check_schedule
-from rl_core.learning.learner import Metrics, MinibatchSettings, Objective
-from rl_core.learning.schedule import value_at
+from rl_core.learning.learner import AdvantageSettings, Metrics, Objective, read_schedules
+from rl_core.learning.segments import cut_segments
 from rl_core.module.rl_module import RLModule
 from rl_core.ops.losses import LossCoefficients, clipped_actor_critic_loss
 from rl_core.ops.returns import explained_variance, gae
@@ -28,42 +27,37 @@ from rl_core.records import Batch, Rollout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PPOSettings(MinibatchSettings):
+class PPOSettings(AdvantageSettings):
     """Section `training` of PPO."""
 
-    lambda_: Fraction = 0.95
-    """GAE's trade of bias (0) for variance (1). Source: Schulman et al. 2017, table 3."""
     clip_param: Annotated[float, Range(gt=0)] = 0.2
-    """Bound of the probability ratio's distance from 1. Source: as above."""
-    vf_loss_coeff: Annotated[float, Range(ge=0)] = 0.5
-    """Weight of the value loss. Source: Huang et al. 2022, core detail 9."""
+    """Bound of the probability ratio's distance from 1. Source: Schulman et al. 2017, table 3."""
     vf_clip_param: Annotated[float, Range(gt=0)] | None = None
     """Bound of the value's change per update; None for none, which works better. Source: Andrychowicz et al. 2021."""
-    entropy_coeff: Schedule = 0.0
-    """Weight of the entropy bonus, constant or a schedule over env steps."""
-    normalize_advantage: bool = True
-    """Give the advantages of each minibatch mean 0 and standard deviation 1. Source: Huang et al. 2022, detail 7."""
     kl_coeff: Annotated[float, Range(ge=0)] = 0.0
     """Weight of KL(behavior || current) in the loss; 0 leaves the term out."""
     kl_target: Annotated[float, Range(gt=0)] = 0.01
     """Where the adaptive KL weight steers: it is doubled above 1.5 times this, halved below 1 / 1.5 of it.
     Source: Schulman et al. 2017, section 4."""
 
-    def check(self) -> None:
-        """Check the schedules and that a minibatch fits into the batch."""
-        MinibatchSettings.check(self)
-        check_schedule("entropy_coeff", self.entropy_coeff)
 
+def prepare(module: RLModule, rollout: Rollout, settings: AdvantageSettings) -> tuple[Batch, Metrics]:
+    """Estimate values and advantages `[T, B]` of a rollout and flatten it to samples, or segments of them.
 
-def prepare(module: RLModule, rollout: Rollout, settings: PPOSettings) -> tuple[Batch, Metrics]:
-    """Estimate values and advantages `[T, B]` of a rollout and flatten it to the N real samples."""
+    A feed-forward module gets the N real samples. A recurrent one gets all T * B, of which the segments pick the real
+    ones.
+    """
+    segments = None
     with torch.inference_mode():
-        value = module.forward_value(rollout.obs)  # [T + 1, B]
+        obs, state = rollout.obs, rollout.state
+        if state != ():  # a recurrent module takes one leading axis
+            obs, state = (tree_map(lambda leaf: leaf.flatten(0, 1), tree) for tree in (obs, state))
+        value = module.forward_value(obs, state).view(len(rollout.reward) + 1, -1)  # [T + 1, B]
         next_value = value[1:]
         if len(rollout.final_index):
             next_value = (
                 next_value.flatten()
-                .index_copy(0, rollout.final_index, module.forward_value(rollout.final_obs))
+                .index_copy(0, rollout.final_index, module.forward_value(rollout.final_obs, rollout.final_state))
                 .view_as(next_value)
             )
         advantage = gae(
@@ -77,6 +71,9 @@ def prepare(module: RLModule, rollout: Rollout, settings: PPOSettings) -> tuple[
         )
         log_prob = module.distribution.log_prob(rollout.behavior_dist_inputs, rollout.action)
         real = None if rollout.valid is None else rollout.valid.flatten().nonzero().squeeze(-1)
+        if rollout.state != ():
+            segments = cut_segments(rollout.terminated | rollout.truncated, rollout.valid, module.max_seq_len)
+            real = None
 
     def flat(column: Tensor) -> Tensor:
         column = column[: len(advantage)].flatten(0, 1)
@@ -90,13 +87,23 @@ def prepare(module: RLModule, rollout: Rollout, settings: PPOSettings) -> tuple[
         behavior_value=flat(value),
         advantage=flat(advantage),
         value_target=flat(advantage + value[:-1]),
+        state=tree_map(flat, rollout.state),
+        segments=segments,
     )
     return batch, {"explained_variance": float(explained_variance(batch.behavior_value, batch.value_target))}
 
 
+def train_outputs(module: RLModule, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Compute distribution inputs `[N, P]` and values `[N]` of a minibatch, of segments without their padding."""
+    dist_inputs, value = module.forward_train(batch.obs, batch.state)
+    if batch.real is None:
+        return dist_inputs, value
+    return dist_inputs.flatten(0, 1).index_select(0, batch.real), value.flatten().index_select(0, batch.real)
+
+
 def loss(module: RLModule, batch: Batch, settings: PPOSettings) -> tuple[Tensor, Mapping[str, Tensor]]:
     """Clipped surrogate, value loss and entropy bonus of one minibatch, plus a KL penalty if asked."""
-    dist_inputs, value = module.forward_train(batch.obs)
+    dist_inputs, value = train_outputs(module, batch)
     log_prob, entropy = module.distribution.log_prob_and_entropy(dist_inputs, batch.action)
     advantage = batch.advantage
     if settings.normalize_advantage and len(advantage) > 1:
@@ -132,15 +139,6 @@ def loss(module: RLModule, batch: Batch, settings: PPOSettings) -> tuple[Tensor,
     }
 
 
-def settings_at(settings: PPOSettings, env_steps: int) -> PPOSettings:
-    """Read the schedules of learning rate and entropy coefficient."""
-    if isinstance(settings.lr, float) and isinstance(settings.entropy_coeff, float):
-        return settings
-    return dataclasses.replace(
-        settings, lr=value_at(settings.lr, env_steps), entropy_coeff=value_at(settings.entropy_coeff, env_steps)
-    )
-
-
 def adapt(settings: PPOSettings, metrics: Metrics) -> PPOSettings:
     """Double or halve the KL weight when the KL is far from its target."""
     if settings.kl_coeff == 0.0:
@@ -152,7 +150,7 @@ def adapt(settings: PPOSettings, metrics: Metrics) -> PPOSettings:
     return settings
 
 
-OBJECTIVE = Objective(prepare=prepare, loss=loss, settings_at=settings_at, adapt=adapt, adaptive=("kl_coeff",))
+OBJECTIVE = Objective(prepare=prepare, loss=loss, settings_at=read_schedules, adapt=adapt, adaptive=("kl_coeff",))
 
 
 class PPOConfig(AlgorithmConfig):

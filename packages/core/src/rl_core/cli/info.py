@@ -9,7 +9,7 @@ import os
 import platform
 from typing import Any
 
-from rl_core.cli import registry
+from rl_core.algorithm import registry
 from rl_core.cli.versions import versions
 
 EXTRAS = {"matplotlib": "learning_curve.png, rl plot", "imageio": "rl record", "tensorboard": "looking at events"}

@@ -10,7 +10,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from rl_core.cli import parsers, registry
+from rl_core.cli import parsers
+from rl_core.cli.commands import add_commands
 from rl_core.cli.options import exit_code_of_signal
 from rl_core.cli.versions import version_of
 from rl_core.errors import RLError
@@ -91,7 +92,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     parser.add_argument("--version", action="version", version=f"rl-core {version_of('rl-core')}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", required=True)
     parsers.add_commands(subparsers)
-    for name, problem in registry.add_commands(subparsers):
+    for name, problem in add_commands(subparsers):
         print(f"warning: the command {name!r} of another package could not be loaded: {problem}", file=sys.stderr)
     commands: dict[str, Parser] = dict(subparsers.choices)
     for command in commands.values():

@@ -10,8 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rl_core.algorithm import registry
 from rl_core.algorithm.config import AlgorithmConfig
-from rl_core.cli import display, inputs, options, registry
+from rl_core.cli import display, inputs, options
 from rl_core.cli.versions import versions
 from rl_core.errors import RunError
 from rl_core.runs.folder import RunFolder, RunRecord, write_json

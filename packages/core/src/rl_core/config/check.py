@@ -61,6 +61,21 @@ class Settings:
     def check(self) -> None:
         """Refuse combinations of fields that make no sense; nothing to refuse by default."""
 
+    @classmethod
+    def merged(cls, current: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields after a change: a mapping given for nested settings changes only what it names."""
+        merged = {**current, **changes}
+        for name, value in changes.items():
+            now = current.get(name)
+            if isinstance(now, Settings) and isinstance(value, Mapping):
+                merged[name] = {**fields_of(now), **value}
+        return merged
+
+
+def fields_of(settings: Settings) -> dict[str, Any]:
+    """Return the fields of settings by name."""
+    return {field.name: getattr(settings, field.name) for field in dataclasses.fields(cast(Any, settings))}
+
 
 @functools.cache
 def type_hints(settings_class: type) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
-from rl_core.config.check import Settings, build_settings, check_names, nearest
+from rl_core.config.check import Settings, build_settings, check_names, fields_of, nearest
 from rl_core.errors import ConfigError
 
 P = ParamSpec("P")
@@ -26,9 +26,20 @@ class Section(Generic[P, S]):
     The keywords, their types and their defaults are those of the dataclass: they are written once.
     """
 
-    def __init__(self, settings_class: Callable[P, S]) -> None:
+    def __init__(self, settings_class: Callable[P, S], **defaults: Any) -> None:
+        """Make a section.
+
+        Args:
+            settings_class: A frozen dataclass derived from `Settings`.
+            defaults: What this config has instead of the dataclass's own defaults.
+        """
         self.settings_class = settings_class
+        self.defaults = defaults
         self.name = ""
+
+    def default(self) -> S:
+        """Make the settings that a fresh config has."""
+        return cast(Any, self.settings_class)(**self.defaults)  # type: ignore[no-any-return]
 
     def __set_name__(self, owner: type, name: str) -> None:
         """Learn the section's name from the attribute it is bound to."""
@@ -73,10 +84,8 @@ class BoundSection(Generic[P, S, C]):
         """Replace the section's settings by a checked copy with some values changed."""
         name = self._section.name
         self._check_names(settings)
-        current = {
-            field.name: getattr(self.settings, field.name) for field in dataclasses.fields(cast(Any, self.settings))
-        }
-        self._config._values[name] = build_settings(self._section.settings_class, {**current, **settings}, where=name)
+        merged = self.settings.merged(fields_of(self.settings), settings)
+        self._config._values[name] = build_settings(self._section.settings_class, merged, where=name)
 
     def _check_names(self, settings: Mapping[str, Any]) -> None:
         """Refuse unknown names; if another section has the name, say which."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -96,6 +96,14 @@ class TrainingSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportingSettings(Settings):
+    """Section `reporting`: how much work one call of `train` does."""
+
+    min_sample_timesteps_per_iteration: Annotated[int, Range(ge=0)] = 0
+    """Env steps before `train` returns: it repeats its training step until it has sampled so many; 0 is once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerSettings(Settings):
     """Section `learners`: where and with what the update runs."""
 
@@ -104,6 +112,13 @@ class LearnerSettings(Settings):
     num_threads: Positive | Literal["auto"] = "auto"
     """Torch threads of this process. `auto` is OMP_NUM_THREADS where the user set it, else 1 below a million
     parameters and all cores above: small nets are slower with several threads."""
+    optimizer_fn: Callable[..., Any] | None = None
+    """A function `(parameters, settings)` that returns a torch optimizer, or several for groups of parameters.
+    `parameters` maps names to the parameters to train, `settings` is the section `training`. Off-policy algorithms call
+    it once for each of their losses. Learning rates are then its own. None is Adam over one flat buffer."""
+    lr_scheduler_fns: tuple[Callable[..., Any], ...] = ()
+    """Functions `(optimizer)` that each return a torch learning rate scheduler. All of them step after every optimiser
+    step, in this order, from `lr` on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +134,8 @@ class EvaluationSettings(Settings):
     plays its share of the episodes, so that short ones are not favoured."""
     explore: bool = True
     """Draw actions from the policy, as in training; False takes its mode."""
+    evaluation_env_config: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the env that differ from `env_config` in evaluation, such as a longer time limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,15 +143,23 @@ class ModuleSettings(Settings):
     """Section `rl_module`: the neural network."""
 
     module_class: Any = None
-    """A class derived from RLModule, or an instance of one; None is the default actor-critic."""
-    model_config: dict[str, Any] | ModelSettings = field(default_factory=dict)
-    """Settings of the default module (`ModelSettings` or their names), or keyword arguments of your own class."""
+    """A class derived from RLModule, or an instance of one; None is the algorithm's default."""
+    model_config: dict[str, Any] | Settings = field(default_factory=dict)
+    """Settings of the default module (`ModelSettings` or their names; those not named stay as they are), or keyword
+    arguments of your own class."""
 
     def check(self) -> None:
-        """Make `ModelSettings` of names and values, unless they are meant for an own module class."""
-        if self.module_class is None and isinstance(self.model_config, dict):
-            settings = build_settings(ModelSettings, self.model_config, where="model_config")
-            object.__setattr__(self, "model_config", settings)
+        """Make settings of names and values, unless they are keyword arguments of an own module class."""
+        kind = ModelSettings if self.module_class is None else getattr(self.module_class, "settings_class", None)
+        if kind is not None and isinstance(self.model_config, dict):
+            object.__setattr__(self, "model_config", build_settings(kind, self.model_config, where="model_config"))
+
+    @classmethod
+    def merged(cls, current: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of the module so far mean nothing to another module class."""
+        if changes.get("module_class", current["module_class"]) is not current["module_class"]:
+            return {**current, "model_config": {}, **changes}
+        return Settings.merged(current, changes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,11 +38,6 @@ class FlattenObs(ObsConnector):
         return state, replace(step, obs=flatten_batch(self.space, step.obs, 1))
 
 
-def needs_flattening(observation_space: Space) -> bool:
-    """Whether the default module cannot take such observations as they are (it takes vectors and images)."""
-    return not (isinstance(observation_space, Box) and len(observation_space.shape) in (1, 3))
-
-
 @dataclass(frozen=True)
 class ActionToEnv(ActionConnector):
     """The module's action tensors as the numpy arrays that the env takes, nested as its action space is."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rl_core._internal.tree import tree_leaves, tree_map
 from rl_core.config.check import Range
-from rl_core.config.settings import Positive, TrainingSettings, check_schedule
+from rl_core.config.settings import Fraction, Positive, Schedule, TrainingSettings, check_schedule
 from rl_core.errors import ConfigError, NonFiniteError
 from rl_core.learning.minibatch import minibatches
-from rl_core.learning.optimizer import FlatAdam
+from rl_core.learning.optimizer import OptimizerFactory
+from rl_core.learning.schedule import value_at
 from rl_core.module.rl_module import RLModule
 from rl_core.records import Batch, Rollout, Weights
 
@@ -43,7 +44,39 @@ class MinibatchSettings(TrainingSettings):
             )
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AdvantageSettings(MinibatchSettings):
+    """What policy-gradient algorithms with an estimated value function share."""
+
+    lambda_: Fraction = 0.95
+    """GAE's trade of bias (0) for variance (1). Source: Schulman et al. 2017, table 3."""
+    vf_loss_coeff: Annotated[float, Range(ge=0)] = 0.5
+    """Weight of the value loss. Source: Huang et al. 2022, core detail 9."""
+    entropy_coeff: Schedule = 0.0
+    """Weight of the entropy bonus, constant or a schedule over env steps."""
+    normalize_advantage: bool = True
+    """Give the advantages of each minibatch mean 0 and standard deviation 1. Source: Huang et al. 2022, detail 7."""
+
+    def check(self) -> None:
+        """Check the schedules and that a minibatch fits into the batch."""
+        MinibatchSettings.check(self)
+        check_schedule("entropy_coeff", self.entropy_coeff)
+
+
+V = TypeVar("V", bound=AdvantageSettings)
+
+
+def read_schedules(settings: V, env_steps: int) -> V:
+    """Read the schedules of learning rate and entropy coefficient."""
+    if isinstance(settings.lr, float) and isinstance(settings.entropy_coeff, float):
+        return settings
+    return dataclasses.replace(
+        settings, lr=value_at(settings.lr, env_steps), entropy_coeff=value_at(settings.entropy_coeff, env_steps)
+    )
+
+
 S = TypeVar("S", bound=MinibatchSettings)
+R = TypeVar("R")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,22 +89,48 @@ class Objective(Generic[S]):
     """The scalar to minimise for one minibatch, and scalars to report; the same names each time."""
     settings_at: Callable[[S, int], S]
     """The settings with schedules read at a number of env steps."""
-    adapt: Callable[[S, Metrics], S]
+    adapt: Callable[[S, Metrics], S] | None = None
     """Settings for the next update after this one's figures, such as an adaptive KL coefficient."""
     adaptive: tuple[str, ...] = ()
     """Names of the settings that `adapt` changes; they are saved with the learner."""
 
 
-class Learner(Generic[S]):
-    """Holds one module and its optimiser; the only place where weights change."""
+class ModuleLearner(Protocol):
+    """What checkpoints ask of the learner of one module."""
 
-    def __init__(self, module: RLModule, settings: S, objective: Objective[S], *, seed: int, name: str) -> None:
+    module: RLModule
+    version: int
+
+    def weights(self) -> Weights:
+        """Publish what acting needs of the module."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Return everything else that the next update depends on."""
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `get_state` gave."""
+
+
+class Learner(Generic[S]):
+    """Holds one module and its optimizer; the only place where weights change."""
+
+    def __init__(
+        self,
+        module: RLModule,
+        settings: S,
+        objective: Objective[S],
+        *,
+        make_optimizer: OptimizerFactory,
+        seed: int,
+        name: str,
+    ) -> None:
         """Take ownership of the module.
 
         Args:
             module: Trained in place, on the device it is on.
             settings: Of the algorithm.
             objective: Of the algorithm.
+            make_optimizer: From named parameters to their optimizer.
             seed: Of the minibatch orders.
             name: Id of the module, used in metric keys `learner/<name>/...`.
         """
@@ -79,7 +138,7 @@ class Learner(Generic[S]):
         self.settings = settings
         self.objective = objective
         self.name = name
-        self.optimizer = FlatAdam(module, epsilon=settings.adam_epsilon)
+        self.optimizer = make_optimizer(trainable(module))
         self.generator = torch.Generator().manual_seed(seed)
         self.version = 0
         self.env_steps = 0
@@ -100,12 +159,13 @@ class Learner(Generic[S]):
         """
         settings = self.objective.settings_at(self.settings, self.env_steps)
         assert isinstance(settings.lr, float), "settings_at reads the schedule"
-        device = self.optimizer.flat.device
+        device = self.optimizer.parameters[0].device
         if rollout.reward.device != device:
             rollout = to_device(rollout, device)
         batch, metrics = self.objective.prepare(self.module, rollout, settings)
         reports: list[Tensor] = []
         norms: list[float] = []
+        lr = settings.lr
         report: Mapping[str, Tensor] = {}
         stopped = False
         num_epochs, size = settings.num_epochs, settings.minibatch_size
@@ -120,27 +180,33 @@ class Learner(Generic[S]):
             norms.append(self.optimizer.clip(settings.grad_clip, settings.grad_clip_by))
             if not math.isfinite(norms[-1] + loss.item()):
                 raise NonFiniteError(_describe_failure(self.name, loss.item(), norms[-1], minibatch))
-            self.optimizer.step(settings.lr)
+            lr = self.optimizer.step(settings.lr)
         metrics |= dict(zip(report, torch.stack(reports).mean(0).tolist(), strict=True))
         metrics |= {
             "grad_norm": sum(norms) / max(len(norms), 1),
             "num_minibatches": float(len(norms)),
             "stopped_early": float(stopped),
-            "lr": settings.lr,
+            "lr": lr,
             "policy_age": float(self.version - rollout.policy_version),
         }
         self.version += 1
         self.env_steps += rollout.env_steps
-        self.settings = self.objective.adapt(self.settings, metrics)
+        if self.objective.adapt is not None:
+            self.settings = self.objective.adapt(self.settings, metrics)
         return {f"learner/{self.name}/{key}": value for key, value in metrics.items()}
 
     def weights(self) -> Weights:
-        """Publish the module: views of the tensors, not copies."""
-        return Weights(version=self.version, tensors=dict(self.module.state_dict()))
+        """Publish what acting needs of the module: views of the tensors, not copies."""
+        hidden = self.module.learner_only
+        tensors = {
+            name: tensor for name, tensor in self.module.state_dict().items() if name.split(".")[0] not in hidden
+        }
+        return Weights(version=self.version, tensors=tensors)
 
     def get_state(self) -> dict[str, Any]:
-        """Return everything but the module's weights that the next update depends on."""
+        """Return everything but the published weights that the next update depends on."""
         return {
+            "learner_only": learner_only_tensors(self.module),
             "optimizer": self.optimizer.get_state(),
             "generator": self.generator.get_state(),
             "version": self.version,
@@ -160,15 +226,26 @@ class Learner(Generic[S]):
         self.settings = dataclasses.replace(self.settings, **state["adaptive"])
 
 
-def to_device(rollout: Rollout, device: torch.device) -> Rollout:
-    """Copy all tensors of a rollout to a device; what is not a tensor stays as it is."""
+def trainable(module: RLModule) -> dict[str, nn.Parameter]:
+    """The parameters of a module that get gradients, by name."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def learner_only_tensors(module: RLModule) -> dict[str, Tensor]:
+    """The parameters and buffers of the parts that are not published, by name."""
+    hidden = module.learner_only
+    return {name: tensor for name, tensor in module.state_dict().items() if name.split(".")[0] in hidden}
+
+
+def to_device(record: R, device: torch.device) -> R:
+    """Copy all tensors of a record to a device; what is not a tensor stays as it is."""
 
     def move(leaf: Any) -> Any:
         return leaf.to(device) if isinstance(leaf, Tensor) else leaf
 
-    columns = {field.name: getattr(rollout, field.name) for field in dataclasses.fields(rollout)}
-    columns["extras"] = dict(rollout.extras)
-    return Rollout(**{name: tree_map(move, column) for name, column in columns.items()})
+    columns = {field.name: getattr(record, field.name) for field in dataclasses.fields(cast(Any, record))}
+    columns = {name: dict(column) if isinstance(column, Mapping) else column for name, column in columns.items()}
+    return type(record)(**{name: tree_map(move, column) for name, column in columns.items()})
 
 
 def _describe_failure(name: str, loss: float, norm: float, batch: Batch) -> str:

@@ -8,40 +8,80 @@ keeps `torch.optim` out of start-up: the first optimiser made there imports `tor
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
 
+from rl_core.config.settings import LearnerSettings, TrainingSettings
 from rl_core.errors import CheckpointError
+
+ClipBy = Literal["global_norm", "norm", "value"]
+
+
+class Optimizer(Protocol):
+    """What a learner asks of an optimizer."""
+
+    parameters: list[nn.Parameter]
+    """What it trains."""
+
+    def zero_grad(self) -> None:
+        """Clear the gradients."""
+
+    def clip(self, bound: float | None, by: ClipBy) -> float:
+        """Bound the gradient and return its global norm before that (NaN or inf where it is not finite)."""
+
+    def step(self, lr: float) -> float:
+        """Apply one update and return the learning rate it had: `lr`, or the optimizer's own."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what the next step depends on."""
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `get_state` gave."""
+
+
+OptimizerFactory = Callable[[Mapping[str, nn.Parameter]], Optimizer]
+"""Makes the optimizer of parameters by name."""
+
+
+def optimizer_factory(learners: LearnerSettings, training: TrainingSettings) -> OptimizerFactory:
+    """Return what makes the optimizers of a learner: `FlatAdam`, or torch's where the settings name functions."""
+    if learners.optimizer_fn is None and not learners.lr_scheduler_fns:
+        return lambda parameters: FlatAdam(parameters, epsilon=training.adam_epsilon)
+    from rl_core.learning.torch_optimizer import TorchOptimizer  # torch.optim takes seconds to import
+
+    return lambda parameters: TorchOptimizer(parameters, learners, training)
+
 
 BETAS = (0.9, 0.999)
 """Decay of the running means of gradient and squared gradient. Source: Kingma and Ba 2015."""
 
 
 class FlatAdam:
-    """Adam with gradient clipping for all trainable parameters of one module.
+    """Adam with gradient clipping, for parameters of one dtype and device.
 
     After construction `parameter.data` and `parameter.grad` of each trainable parameter are views of flat buffers.
 
     Source: Kingma and Ba 2015, algorithm 1; agrees with `torch.optim.Adam`.
     """
 
-    def __init__(self, module: nn.Module, *, epsilon: float) -> None:
-        """Move the module's trainable parameters into one buffer.
+    def __init__(self, parameters: Mapping[str, nn.Parameter], *, epsilon: float) -> None:
+        """Move the parameters into one buffer.
 
         Args:
-            module: Stays the owner of its parameters, whose values do not change.
+            parameters: By name; the module that owns them keeps them, and their values do not change.
             epsilon: Added to the denominator.
 
         Raises:
             ValueError: nothing to train, or parameters of several dtypes or devices.
         """
-        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.parameters = list(parameters.values())
         kinds = {(parameter.dtype, parameter.device) for parameter in self.parameters}
         if len(kinds) != 1:
             what = "no trainable parameters" if not kinds else f"parameters of several kinds: {sorted(map(str, kinds))}"
-            raise ValueError(f"{type(module).__name__} has {what}; Adam needs all of one dtype and device.")
+            raise ValueError(f"Adam got {what}; it needs all of one dtype and device.")
         self.epsilon = epsilon
         self.flat = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
         self.grad = torch.zeros_like(self.flat)
@@ -62,7 +102,7 @@ class FlatAdam:
         """Clear the gradients in place."""
         self.grad.zero_()
 
-    def clip(self, bound: float | None, by: Literal["global_norm", "norm", "value"]) -> float:
+    def clip(self, bound: float | None, by: ClipBy) -> float:
         """Bound the gradient in place and return its global norm before that (NaN or inf where it is not finite)."""
         norm = float(torch.linalg.vector_norm(self.grad))
         if bound is None or not math.isfinite(norm):
@@ -80,8 +120,8 @@ class FlatAdam:
                     parameter.grad.mul_(bound / (part + 1e-6))
         return norm
 
-    def step(self, lr: float) -> None:
-        """Apply one update with learning rate `lr`."""
+    def step(self, lr: float) -> float:
+        """Apply one update with learning rate `lr`, and return that."""
         self.num_steps += 1
         torch._fused_adam_(
             [self.flat],
@@ -98,12 +138,13 @@ class FlatAdam:
             amsgrad=False,
             maximize=False,
         )
+        return lr
 
     def get_state(self) -> dict[str, Any]:
         """Return the running means and the step count."""
         return {"mean": self.mean.clone(), "mean_square": self.mean_square.clone(), "num_steps": self.num_steps.clone()}
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `get_state` gave.
 
         Raises:

@@ -1,9 +1,8 @@
-"""The default policy: dense networks on vectors, convolutions on images, any action space."""
+"""The default policy: any observation space, any action space, with or without memory."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,25 +10,34 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rl_core._internal.tree import Tree
-from rl_core.errors import UnsupportedSpaceError
+from rl_core.config.check import Settings
 from rl_core.module.distribution import distribution_for
-from rl_core.module.networks import CNN, MLP
+from rl_core.module.encoders import contains_image, is_plain_vector, make_encoder
+from rl_core.module.initialize import initializer_for
+from rl_core.module.networks import MLP
+from rl_core.module.recurrent import RecurrentBody
 from rl_core.module.rl_module import RLModule
 from rl_core.module.settings import ModelSettings
 
 
 class ActorCritic(RLModule):
-    """A feed-forward policy and value function, with separate or shared layers, as `ModelSettings` say.
+    """A policy and value function, with separate or shared layers and with or without memory, as `ModelSettings` say.
 
-    `trunk` is what both share, or None; `policy` and `value` are the rest. `log_std` is the learned log standard
-    deviation of Box actions where it does not depend on the observation, else None.
+    Without memory, `trunk` is the encoder that both share, or None, and `policy` and `value` are the rest. With
+    memory, `body` holds encoder and memory, and `policy` and `value` are the heads on its features. `log_std` is the
+    learned log standard deviation of Box actions where it does not depend on the observation, else None.
     """
 
-    trunk: CNN | MLP | None
-    policy: MLP | nn.Sequential
-    value: MLP | nn.Sequential
+    settings_class: ClassVar[type[Settings] | None] = ModelSettings
+    trunk: nn.Module | None
+    body: RecurrentBody | None
     log_std: nn.Parameter | None
     _order: Tensor | None
+
+    @classmethod
+    def wants_flat(cls, observation_space: spaces.Space[Any]) -> bool:
+        """Nested observations with an image stay as they are, for an encoder of each part; others become vectors."""
+        return not contains_image(observation_space) and super().wants_flat(observation_space)
 
     def __init__(
         self,
@@ -40,7 +48,7 @@ class ActorCritic(RLModule):
         """Build the networks, with weights from torch's global random state.
 
         Args:
-            observation_space: A Box; three axes are an image, anything else is flattened to a vector.
+            observation_space: See `make_encoder`.
             action_space: See `distribution_for`.
             settings: None takes the defaults.
 
@@ -50,47 +58,62 @@ class ActorCritic(RLModule):
         super().__init__(observation_space, action_space)
         settings = settings or ModelSettings()
         self.settings = settings
+        self.max_seq_len = settings.max_seq_len
         self.distribution = distribution_for(
             action_space, squash=settings.squash_actions, log_std_bounds=settings.log_std_bounds
         )
-        space = _checked(observation_space)
-        is_image = len(space.shape) == 3
-        # How many axes to join, 1 for none, and whether to convert: both rare, so known before the first step.
-        self._num_vector_axes = 1 if is_image else len(space.shape)
-        self._convert = not is_image and space.dtype != np.float32
         num_outputs = self._init_log_std(settings)
-        shared = is_image if settings.vf_share_layers == "auto" else settings.vf_share_layers
-        self.trunk = _body(space, settings) if shared else None
-        self._plain = self._num_vector_axes == 1 and not self._convert and self.trunk is None
-        self.policy = self._network(space, num_outputs, settings.policy_head_gain)
-        self.value = self._network(space, 1, settings.value_head_gain)
+        shared = settings.vf_share_layers
+        if shared == "auto":
+            shared = settings.has_memory or contains_image(observation_space)
+        self.trunk, self.body = None, None
+        if settings.has_memory:
+            self.body = RecurrentBody(observation_space, settings, shared=shared)
+        elif shared:
+            self.trunk = make_encoder(observation_space, settings)
+        # Whether both networks take the observations as they come: the common case, known before the first step.
+        self._plain = not (settings.has_memory or shared)
+        self.policy = self._network(num_outputs, settings.policy_head_gain)
+        self.value = self._network(1, settings.value_head_gain)
         if not settings.free_log_std:
             self._init_log_std_outputs(settings.log_std_init)
 
-    def forward_policy(self, obs: Tensor, state: Tree = ()) -> tuple[Tensor, Tree]:
-        """Return the distribution's inputs `[..., P]` and the state as it came."""
-        outputs = self.policy(obs if self._plain else self._features(obs))
+    def initial_state(self, batch_size: int) -> Tree:
+        """Return the memory's state `[B, ...]` at the start of an episode; `()` without memory."""
+        return () if self.body is None else self.body.initial_state(batch_size)
+
+    def forward_policy(self, obs: Tree, state: Tree = ()) -> tuple[Tensor, Tree]:
+        """Return the distribution's inputs `[B, P]` (`[..., P]` without memory) and the next state."""
+        if self._plain:
+            outputs = self.policy(obs)
+        elif self.body is None:
+            outputs = self.policy(self.trunk(obs))  # type: ignore[misc]
+        else:
+            features, state = self.body.policy_step(obs, state)
+            outputs = self.policy(features)
         return outputs if self.log_std is None else self._dist_inputs(outputs, self.log_std), state
 
-    def forward_value(self, obs: Tensor) -> Tensor:
-        """Return the values `[...]`."""
-        value: Tensor = self.value(obs if self._plain else self._features(obs))
+    def forward_value(self, obs: Tree, state: Tree = ()) -> Tensor:
+        """Return the values `[B]` (`[...]` without memory)."""
+        if self._plain:
+            value: Tensor = self.value(obs)
+        elif self.body is None:
+            value = self.value(self.trunk(obs))  # type: ignore[misc]
+        else:
+            value = self.value(self.body.value_step(obs, state))
         return value.squeeze(-1)
 
-    def forward_train(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return distribution inputs `[..., P]` and values `[...]`, computing a shared trunk once."""
-        features = obs if self._plain else self._features(obs)
+    def forward_train(self, obs: Tree, state: Tree = ()) -> tuple[Tensor, Tensor]:
+        """Return distribution inputs `[..., P]` and values `[...]`, computing shared layers once."""
+        if self._plain:
+            features = value_features = obs
+        elif self.body is None:
+            features = value_features = self.trunk(obs)  # type: ignore[misc]
+        else:
+            features, value_features = self.body.sequence(obs, state)
         outputs = self.policy(features)
         dist_inputs = outputs if self.log_std is None else self._dist_inputs(outputs, self.log_std)
-        return dist_inputs, self.value(features).squeeze(-1)
-
-    def _features(self, obs: Tensor) -> Tensor:
-        """Bring observations into the form the networks take, through the trunk if there is one."""
-        if self._num_vector_axes != 1:
-            obs = obs.flatten(-self._num_vector_axes) if self._num_vector_axes else obs.unsqueeze(-1)
-        if self._convert:
-            obs = obs.to(torch.float32)
-        return obs if self.trunk is None else self.trunk(obs)
+        return dist_inputs, self.value(value_features).squeeze(-1)
 
     def _dist_inputs(self, outputs: Tensor, log_std: Tensor) -> Tensor:
         """Complete the policy's outputs with the log standard deviations that do not depend on the observation."""
@@ -117,37 +140,17 @@ class ActorCritic(RLModule):
         with torch.no_grad():
             bias[list(self.distribution.log_std_positions)] = log_std_init
 
-    def _network(self, space: spaces.Box, num_outputs: int, gain: float) -> MLP | nn.Sequential:
-        """Make what turns a shared trunk's features, or observations, into outputs."""
-        settings = self.settings
-        initializer, activation = settings.initializer, settings.fcnet_activation
-        if self.trunk is None and len(space.shape) != 3:
-            sizes = (math.prod(space.shape), *settings.fcnet_hiddens, num_outputs)
-            return MLP(sizes, activation=activation, initializer=initializer, last_gain=gain)
-        body = self.trunk or _body(space, settings)
-        head = MLP((body.num_features, num_outputs), initializer=initializer, last_gain=gain)
-        return nn.Sequential(body, head) if self.trunk is None else head
-
-
-def _body(space: spaces.Box, settings: ModelSettings) -> CNN | MLP:
-    """Make the layers from observations to features."""
-    if len(space.shape) == 3:
-        return CNN(
-            space,
-            filters=settings.conv_filters,
-            hiddens=settings.post_fcnet_hiddens,
-            activation=settings.conv_activation,
-            initializer=settings.initializer,
-        )
-    sizes = (math.prod(space.shape), *settings.fcnet_hiddens)
-    return MLP(sizes, activation=settings.fcnet_activation, activate_last=True, initializer=settings.initializer)
-
-
-def _checked(space: spaces.Space[Any]) -> spaces.Box:
-    """Return an observation space that the networks can take, or say why they cannot."""
-    if isinstance(space, spaces.Box) and 0 not in space.shape:
-        return space
-    raise UnsupportedSpaceError(
-        f"ActorCritic: got observations of {space}, expected a Box that is not empty. Use a connector or "
-        "gymnasium.wrappers.FlattenObservation to make them one vector, or write an RLModule of your own."
-    )
+    def _network(self, num_outputs: int, gain: float) -> nn.Module:
+        """Make what turns the features of `trunk` or `body`, or observations, into outputs."""
+        settings, space = self.settings, self.observation_space
+        fcnet, head = initializer_for(settings, "fcnet"), initializer_for(settings, "head_fcnet")
+        hiddens, base = settings.head_fcnet_hiddens, self.trunk or self.body
+        if base is None and is_plain_vector(space) and not (hiddens or settings.fcnet_use_layernorm):
+            # One network is faster than an encoder with a head behind it.
+            sizes = (*space.shape, *settings.fcnet_hiddens, num_outputs)  # type: ignore[misc]
+            activation = settings.fcnet_activation
+            return MLP(sizes, activation=activation, initializer=fcnet, last_initializer=head, last_gain=gain)
+        encoder = base or make_encoder(space, settings)
+        sizes = (encoder.num_features, *hiddens, num_outputs)
+        outputs = MLP(sizes, activation=settings.head_fcnet_activation, initializer=head, last_gain=gain)
+        return nn.Sequential(encoder, outputs) if base is None else outputs

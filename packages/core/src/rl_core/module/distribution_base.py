@@ -47,6 +47,11 @@ class Distribution(ABC):
     def kl(self, inputs: Tensor, other_inputs: Tensor) -> Tensor:
         """Return KL(inputs || other_inputs) `[...]` in nats; rounding can bring it a little below zero."""
 
+    def sample_and_log_prob(self, inputs: Tensor, noise: Tree) -> tuple[Tree, Tensor]:
+        """Return actions and their log probabilities at once: families override it to share work."""
+        action = self.sample(inputs, noise)
+        return action, self.log_prob(inputs, action)
+
     def log_prob_and_entropy(self, inputs: Tensor, action: Tree) -> tuple[Tensor, Tensor]:
         """Return both at once, for losses: families override it to share work."""
         return self.log_prob(inputs, action), self.entropy(inputs)

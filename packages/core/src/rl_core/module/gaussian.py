@@ -127,6 +127,21 @@ class SquashedGaussian(Distribution):
         mean, log_std = self.normal.moments(inputs)
         return self._squash(torch.addcmul(mean, log_std.exp(), noise))
 
+    def sample_and_log_prob(self, inputs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return actions `[..., *shape]` and `log normal(u) - log da/du` `[...]`, exact at any distance from the bounds.
+
+        Both are differentiable in the inputs, with `log da/du = log(2 (high - low)) + 2 log sigmoid(2 u) - 2 u`.
+
+        Source: Haarnoja et al. 2018b, appendix C.
+        """
+        mean, log_std = self.normal.moments(inputs)
+        unsquashed = torch.addcmul(mean, log_std.exp(), noise)
+        log_slope = 2.0 * (functional.logsigmoid(2.0 * unsquashed) - unsquashed)
+        # The density of the normal at its own sample: the distance from the mean is the noise.
+        log_density = -(0.5 * noise.square() + log_std + log_slope).sum(-1)
+        constant = self.normal.size * _HALF_LOG_TWO_PI + self._log_scale
+        return self._squash(unsquashed), log_density - constant
+
     def mode(self, inputs: Tensor) -> Tensor:
         """Return the squashed mean `[..., *shape]`, the median of the distribution."""
         return self._squash(inputs[..., : self.normal.size])

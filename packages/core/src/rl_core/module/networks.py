@@ -1,9 +1,9 @@
-"""The building blocks of `ActorCritic`: dense and convolutional networks, their activations and initial weights."""
+"""The building blocks of encoders and heads: dense and convolutional networks, and their activations."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rl_core.errors import UnsupportedSpaceError
+from rl_core.module.initialize import HIDDEN_GAIN, Initializer, initialize
 from rl_core.module.settings import Activation
 
-Initializer = Literal["orthogonal", "torch"]
-HIDDEN_GAIN = math.sqrt(2.0)
-
+SMALLEST_SIDE = 5
+"""Of an image, in pixels, for the default convolutions."""
 SMALL = 512
 """Up to this many numbers the one call of torch.tanh is faster than three others."""
 
@@ -72,22 +72,14 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor] | None] = {
 }
 
 
-def initialize(weight: Tensor, bias: Tensor, initializer: Initializer, gain: float) -> None:
-    """Fill the parameters of a dense or convolutional layer in place, from torch's global random state.
+class Encoder(nn.Module):
+    """A network from observations or other features, with any leading axes, to features `[..., num_features]`."""
 
-    `orthogonal`: orthogonal weight times `gain`, zero bias. `torch`: as `nn.Linear` and `nn.Conv2d` do, without gain.
-    Source: Huang et al. 2022, The 37 Implementation Details of PPO, detail 2.
-    """
-    if initializer == "orthogonal":
-        nn.init.orthogonal_(weight, gain)
-        nn.init.zeros_(bias)
-        return
-    nn.init.kaiming_uniform_(weight, a=math.sqrt(5.0))
-    bound = 1.0 / math.sqrt(weight[0].numel())
-    nn.init.uniform_(bias, -bound, bound)
+    num_features: int
+    """F: how many features come out."""
 
 
-class MLP(nn.Module):
+class MLP(Encoder):
     """A stack of dense layers `[..., sizes[0]] -> [..., sizes[-1]]`, activated between layers.
 
     It owns the weights instead of nesting `nn.Linear`s: at the batch sizes of acting (8 x 4), calling submodules would
@@ -101,6 +93,7 @@ class MLP(nn.Module):
         activation: Activation = "tanh",
         activate_last: bool = False,
         initializer: Initializer = "orthogonal",
+        last_initializer: Initializer | None = None,
         last_gain: float = HIDDEN_GAIN,
     ) -> None:
         """Make and initialise the layers.
@@ -110,6 +103,7 @@ class MLP(nn.Module):
             activation: Function between the layers.
             activate_last: Apply it to the output too.
             initializer: See `initialize`.
+            last_initializer: Of the last layer; None takes the same.
             last_gain: Gain of the last layer's orthogonal weights; the others have sqrt(2).
         """
         super().__init__()
@@ -119,7 +113,10 @@ class MLP(nn.Module):
         self._activations = tuple(function if i < last or activate_last else None for i in range(last + 1))
         for index, (num_in, num_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
             weight, bias = nn.Parameter(torch.empty(num_out, num_in)), nn.Parameter(torch.empty(num_out))
-            initialize(weight, bias, initializer, HIDDEN_GAIN if index < last else last_gain)
+            if index < last:
+                initialize(weight, bias, initializer, HIDDEN_GAIN)
+            else:
+                initialize(weight, bias, last_initializer or initializer, last_gain)
             self.register_parameter(f"weight_{index}", weight)
             self.register_parameter(f"bias_{index}", bias)
 
@@ -139,7 +136,30 @@ class MLP(nn.Module):
         return " -> ".join(map(str, self.sizes))
 
 
-class CNN(nn.Module):
+class NormedMLP(Encoder):
+    """A stack of dense layers, each followed by a layer normalisation and an activation.
+
+    Source: Ba et al. 2016, Layer Normalization, section 3.
+    """
+
+    def __init__(self, sizes: Sequence[int], *, activation: Activation, initializer: Initializer) -> None:
+        """Make and initialise the layers; see `MLP`."""
+        super().__init__()
+        self.num_features = sizes[-1]
+        layers = [MLP(pair, initializer=initializer) for pair in pairwise(sizes)]
+        self.dense = nn.ModuleList(layers)
+        self.norms = nn.ModuleList(nn.LayerNorm(layer.num_features) for layer in layers)
+        self._activate = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[..., sizes[0]]` to `[..., sizes[-1]]`."""
+        for dense, norm in zip(self.dense, self.norms, strict=True):
+            x = norm(dense(x))
+            x = x if self._activate is None else self._activate(x)
+        return x
+
+
+class CNN(Encoder):
     """Convolutions and dense layers on images: `[..., H, W, C]` or `[..., C, H, W]` to features `[..., F]`.
 
     The channels are the first axis if it is shorter than the last, else the last one. uint8 images are divided by 255,
@@ -154,6 +174,8 @@ class CNN(nn.Module):
         hiddens: Sequence[int] | None = None,
         activation: Activation = "relu",
         initializer: Initializer = "orthogonal",
+        use_layernorm: bool = False,
+        dtype: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         """Make and initialise the layers.
 
@@ -163,17 +185,19 @@ class CNN(nn.Module):
             hiddens: Units of the dense layers after the convolutions; None chooses by `default_filters`.
             activation: Function after every layer.
             initializer: See `initialize`.
+            use_layernorm: Normalise over the channels after each convolution.
+            dtype: What to compute in; the weights and the features are float32 in any case.
 
         Raises:
             UnsupportedSpaceError: the image is too small for the convolutions.
         """
         super().__init__()
-        self.channels_first = space.shape[0] < space.shape[-1]
-        channels, height, width = space.shape if self.channels_first else (space.shape[-1], *space.shape[:-1])
+        self.channels_first, channels, height, width = image_shape(space)
         if filters is None or hiddens is None:
             default = default_filters(min(height, width), space)
             filters, hiddens = filters or default[0], default[1] if hiddens is None else hiddens
         self._activate = ACTIVATIONS[activation]
+        self._half = dtype == "bfloat16"
         self.convolutions = nn.ModuleList()
         for num_filters, kernel, stride in filters:
             if min(height, width) < kernel:
@@ -185,6 +209,8 @@ class CNN(nn.Module):
             initialize(layer.weight, layer.bias, initializer, HIDDEN_GAIN)  # type: ignore[arg-type]
             self.convolutions.append(layer)
             channels, height, width = num_filters, (height - kernel) // stride + 1, (width - kernel) // stride + 1
+        norms = [ChannelNorm(num_filters) for num_filters, _, _ in filters] if use_layernorm else []
+        self.norms = nn.ModuleList(norms)
         sizes = (channels * height * width, *hiddens)
         self.dense = MLP(sizes, activation=activation, activate_last=True, initializer=initializer)
         self.num_features = sizes[-1]
@@ -192,15 +218,51 @@ class CNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images with any leading axes to `[..., F]`."""
         leading = x.shape[:-3]
-        x = x.reshape(-1, *x.shape[-3:])
-        if not self.channels_first:
-            x = x.permute(0, 3, 1, 2)
-        if x.dtype == torch.uint8:
-            x = x.to(next(self.parameters()).dtype).div_(255.0)
-        for layer in self.convolutions:
-            x = layer(x) if self._activate is None else self._activate(layer(x))
-        features: Tensor = self.dense(x.flatten(1))
+        x = as_planes(x, self.channels_first)
+        if self._half:
+            with torch.autocast(x.device.type, torch.bfloat16):
+                features = self._features(x).float()
+        else:
+            features = self._features(x)
         return features.reshape(*leading, self.num_features)
+
+    def _features(self, x: Tensor) -> Tensor:
+        """Map `[N, C, H, W]` to `[N, F]`."""
+        for index, layer in enumerate(self.convolutions):
+            x = layer(x)
+            if self.norms:
+                x = self.norms[index](x)
+            x = x if self._activate is None else self._activate(x)
+        features: Tensor = self.dense(x.flatten(1))
+        return features
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each pixel of `[N, C, H, W]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise; the shape stays."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def image_shape(space: spaces.Box) -> tuple[bool, int, int, int]:
+    """Tell whether an image's channels are its first axis, and their number, the height and the width in pixels."""
+    first, _, last = space.shape
+    return (True, *space.shape) if first < last else (False, last, *space.shape[:2])  # type: ignore[return-value]
+
+
+def as_planes(x: Tensor, channels_first: bool) -> Tensor:
+    """Make float32 `[N, C, H, W]` of images `[..., H, W, C]` or `[..., C, H, W]`; bytes are divided by 255.
+
+    In memory the channels come last either way: convolutions and their gradients take two thirds of the time then
+    (256 x 84 x 84 x 4 on a CPU), and images that arrive so need no copy.
+    """
+    x = x.reshape(-1, *x.shape[-3:])
+    if not channels_first:
+        x = x.permute(0, 3, 1, 2)
+    if x.dtype == torch.uint8:
+        return x.to(torch.float32, memory_format=torch.channels_last).div_(255.0)
+    return x.to(torch.float32, memory_format=torch.channels_last)
 
 
 def default_filters(shorter_side: int, space: spaces.Box) -> tuple[tuple[tuple[int, int, int], ...], tuple[int, ...]]:
@@ -215,10 +277,10 @@ def default_filters(shorter_side: int, space: spaces.Box) -> tuple[tuple[tuple[i
         return ((32, 8, 4), (64, 4, 2), (64, 3, 1)), (512,)
     if shorter_side >= 16:
         return ((32, 4, 2), (64, 3, 2)), (128,)
-    if shorter_side >= 5:
+    if shorter_side >= SMALLEST_SIDE:
         return ((16, 3, 1), (32, 3, 1)), (128,)
     raise UnsupportedSpaceError(
-        f"CNN: got images of {space}, whose shorter side has {shorter_side} pixels, expected 5 or more for the default "
-        "convolutions. Set conv_filters and post_fcnet_hiddens yourself, or flatten the observation "
+        f"CNN: got images of {space}, whose shorter side has {shorter_side} pixels, expected {SMALLEST_SIDE} or more "
+        "for the default convolutions. Set conv_filters and post_fcnet_hiddens yourself, or flatten the observation "
         "(gymnasium.wrappers.FlattenObservation)."
     )

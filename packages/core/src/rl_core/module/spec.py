@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from gymnasium.spaces import Space
 
-from rl_core.config.check import build_settings
+from rl_core.config.check import Settings, build_settings
 from rl_core.config.codec import decode, encode, import_path, resolve_import
 from rl_core.errors import CheckpointError, ConfigError
 from rl_core.module.actor_critic import ActorCritic
 from rl_core.module.rl_module import RLModule
-from rl_core.module.settings import ModelSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +24,14 @@ class ModuleSpec:
 
     module_class: Any = None
     """A class derived from RLModule, an instance of one, or None for `ActorCritic`."""
-    model_config: Mapping[str, Any] | ModelSettings
-    """Keyword arguments of the class; `ModelSettings` for the default."""
+    model_config: Mapping[str, Any] | Settings
+    """Keyword arguments of the class, or its settings where it has a `settings_class`."""
 
-    @property
-    def flatten_observations(self) -> bool:
-        """Whether the module wants nested and discrete observations as one vector."""
-        return bool(getattr(self.module_class or ActorCritic, "flatten_observations", True))
+    def wants_flat(self, observation_space: Space[Any]) -> bool:
+        """Whether the connectors shall turn observations of this space into one vector for the module."""
+        kind = self.module_class or ActorCritic
+        is_module = isinstance(kind, RLModule) or (isinstance(kind, type) and issubclass(kind, RLModule))
+        return is_module and bool(kind.wants_flat(observation_space))  # `build` refuses what is no module
 
     def build(self, observation_space: Space[Any], action_space: Space[Any], *, seed: int) -> RLModule:
         """Make the module, its initial weights drawn from `seed`; an instance is copied.
@@ -43,18 +43,16 @@ class ModuleSpec:
             return copy.deepcopy(self.module_class)
         with torch.random.fork_rng(devices=[]), _one_thread():
             torch.manual_seed(seed)
-            if self.module_class is None:
-                assert isinstance(self.model_config, ModelSettings), "made so by the config"
-                return ActorCritic(observation_space, action_space, self.model_config)
-            kind = self.module_class
+            kind = self.module_class or ActorCritic
             if not (isinstance(kind, type) and issubclass(kind, RLModule)):
                 raise ConfigError(f"module_class: got {kind!r}, expected a class or instance derived from RLModule.")
+            config = self.model_config
             try:
-                return kind(observation_space, action_space, **dict(self.model_config))  # type: ignore[arg-type]
+                if isinstance(config, Settings):
+                    return kind(observation_space, action_space, config)  # type: ignore[call-arg]
+                return kind(observation_space, action_space, **config)
             except TypeError as error:
-                raise ConfigError(
-                    f"module_class {kind.__name__} cannot be made with {self.model_config}: {error}"
-                ) from error
+                raise ConfigError(f"module_class {kind.__name__} cannot be made with {config}: {error}") from error
 
     def to_json(self) -> dict[str, Any]:
         """Describe the module for a file.
@@ -88,11 +86,12 @@ class ModuleSpec:
                 "Build it as before and pass it as `module=`; its weights are then loaded."
             )
         model_config = decode(data["model_config"], allow=allow)
-        if data["class"] is None:
-            return cls(model_config=build_settings(ModelSettings, model_config, where="model_config"))
-        kind = resolve_import(data["class"], allow=allow)
-        if not (isinstance(kind, type) and issubclass(kind, RLModule)):
+        kind = None if data["class"] is None else resolve_import(data["class"], allow=allow)
+        if kind is not None and not (isinstance(kind, type) and issubclass(kind, RLModule)):
             raise ConfigError(f"{data['class']!r} is not derived from RLModule; a checkpoint may not create it.")
+        settings_class = (kind or ActorCritic).settings_class
+        if settings_class is not None:
+            model_config = build_settings(settings_class, model_config, where="model_config")
         return cls(module_class=kind, model_config=model_config)
 
 

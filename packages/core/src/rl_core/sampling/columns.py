@@ -32,8 +32,11 @@ class RolloutColumns:
         self.truncated = np.empty(shape, bool)
         self.artificial = np.empty(shape, bool)
         self.decisions: list[Decision] = []
+        self.states: list[Tree] = []
+        """The recurrent state before each step, of a recurrent module."""
         self.final_index: list[np.ndarray] = []
         self.final_obs: list[Tree] = []
+        self.final_states: list[Tree] = []
 
     def add(self, time: int, decision: Decision, raw: Step, step: Step) -> None:
         """Write one step: `raw` as the env gave it, `step` after the connectors."""
@@ -45,12 +48,22 @@ class RolloutColumns:
         self.artificial[time] = raw.artificial
         self.decisions.append(decision)
 
-    def add_final(self, time: int, slots: np.ndarray, inputs: Tree) -> None:
-        """Keep the true last observations `[K, ...]`, after the connectors, of slots whose episode ended at `time`."""
+    def add_final(self, time: int, slots: np.ndarray, inputs: Tree, state: Tree) -> None:
+        """Keep the true last observations of slots whose episode ended at `time`.
+
+        Args:
+            time: Row of the step.
+            slots: `[K]`.
+            inputs: `[K, ...]`, the observations after the connectors.
+            state: `[B, ...]`, the recurrent state after the step; `()` for none.
+        """
         self.final_index.append(time * self.reward.shape[1] + slots)
         self.final_obs.append(inputs)
+        if state != ():
+            index = torch.from_numpy(slots)
+            self.final_states.append(tree_map(lambda leaf: leaf[index], state))
 
-    def rollout(self, policy_version: int, state: Tree) -> Rollout:
+    def rollout(self, policy_version: int) -> Rollout:
         """Hand the columns over."""
         final_obs, final_index = None, np.zeros(0, np.int64)
         if self.final_obs:
@@ -73,7 +86,8 @@ class RolloutColumns:
             behavior_dist_inputs=torch.stack([decision.dist_inputs for decision in self.decisions]),
             policy_version=policy_version,
             env_steps=self.reward.size - num_artificial,
-            state=state,
+            state=tree_zip(torch.stack, self.states) if self.states else (),
+            final_state=tree_zip(torch.cat, self.final_states) if self.final_states else (),
         )
 
 

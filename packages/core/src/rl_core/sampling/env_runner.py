@@ -69,7 +69,9 @@ class EnvRunner:
         module, distribution = policy.module, policy.module.distribution
         columns = RolloutColumns(step, num_steps)
         noise = distribution.noise((num_steps, self.env.num_envs), self.generator)
-        start = state = self._state.module
+        state = self._state.module
+        if recurrent := state != ():
+            columns.states.append(state)
         connectors = self._state.connectors
         with torch.inference_mode():
             for time in range(num_steps):
@@ -78,14 +80,16 @@ class EnvRunner:
                 raw = self.env.step(policy.action_chain(action))
                 if len(raw.final_slots):
                     final = self._final_inputs(connectors, raw) if connectors else raw.final_obs
-                    columns.add_final(time, raw.final_slots, final)
+                    columns.add_final(time, raw.final_slots, final, state)
                 step = raw
                 if connectors:
                     connectors, step = policy.obs_chain(connectors, raw)
                 columns.add(time, Decision(action=action, dist_inputs=dist_inputs, state=state), raw, step)
-                if state != () and step.first.any():
-                    state = restart_state(module, state, step.first)
-            rollout = columns.rollout(policy.version, start)
+                if recurrent:
+                    if step.first.any():
+                        state = restart_state(module, state, step.first)
+                    columns.states.append(state)
+            rollout = columns.rollout(policy.version)
         self._step = _without_past(step)
         self._state = PolicyState(state, connectors)
         policy.shared = tuple(part.shared for part in connectors)

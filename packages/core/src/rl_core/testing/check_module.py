@@ -15,6 +15,7 @@ from rl_core.errors import RLError
 from rl_core.module.rl_module import RLModule
 
 _BATCH = 5
+_NUM_STEPS = 6
 _TOLERANCE = 1e-4
 _NUM_DENSITY_SAMPLES = 4096
 
@@ -29,8 +30,9 @@ def check_module(
     """Check that a module keeps the rules of `RLModule`; call it in your tests.
 
     It checks shapes, types and finiteness, that rows of a batch do not influence each other, that outputs repeat, that
-    actions and their probabilities belong together, that gradients reach every parameter, that the weights survive
-    `state_dict` and `load_state_dict`, and that no device is kept.
+    a whole segment gives the numbers of its single steps if there is a memory, that actions and their probabilities
+    belong together, that gradients reach every parameter, that the weights survive `state_dict` and `load_state_dict`,
+    and that no device is kept.
 
     Args:
         module: An instance, which stays as it is, or a class to be made from the two spaces.
@@ -52,6 +54,10 @@ def check_module(
         device = next((tensor.device for tensor in checked.parameters()), torch.device("cpu"))
         obs = _observations(observation_space, device)
         _check_outputs(name, checked, obs)
+        if checked.is_recurrent:
+            _check_steps(name, checked, _segment(obs))
+        else:
+            _check_train(name, checked, obs)
         _check_rows(name, checked, obs)
         _check_distribution(name, checked, obs, action_space)
         _check_gradients(name, checked, obs)
@@ -106,8 +112,11 @@ def _check_outputs(name: str, module: RLModule, obs: Tree) -> None:
         _fail(
             name, "equal observations gave different outputs", "leave dropout and other noise out of the forward pass"
         )
-    if tuple(tree_leaves(start)):
-        return  # a recurrent module: forward_train is between it and its learner
+
+
+def _check_train(name: str, module: RLModule, obs: Tree) -> None:
+    """Without memory, `forward_train` agrees with the other two and takes any leading axes."""
+    dist_inputs, value = _policy(module, obs)[0], _value(module, obs)
     train_inputs, train_value = _detached(module.forward_train(obs))
     if train_inputs.shape != dist_inputs.shape or train_value.shape != value.shape:
         _fail(
@@ -117,20 +126,6 @@ def _check_outputs(name: str, module: RLModule, obs: Tree) -> None:
         )
     if not (_close(train_inputs, dist_inputs) and _close(train_value, value)):
         _fail(name, "forward_train differs from forward_policy and forward_value", "compute the same in all three")
-
-
-def _check_rows(name: str, module: RLModule, obs: Tree) -> None:
-    """A row's output depends on that row alone, and any leading axes will do."""
-    full, value = _policy(module, obs)[0], _value(module, obs)
-    one = tree_map(lambda leaf: leaf[1:2], obs)
-    if not (_close(_policy(module, one, 1)[0], full[1:2]) and _close(_value(module, one), value[1:2])):
-        _fail(
-            name,
-            "a row alone gives another output than the same row in a batch",
-            "rows must not influence each other: no batch normalisation, no statistics over the batch",
-        )
-    if tuple(tree_leaves(module.initial_state(_BATCH))):
-        return
     tall = tree_map(lambda leaf: torch.stack((leaf, leaf)), obs)
     what = f"observations with two leading axes [2, {_BATCH}, ...]"
     try:
@@ -140,10 +135,58 @@ def _check_rows(name: str, module: RLModule, obs: Tree) -> None:
             f"check_module({name}): {what} raise {type(error).__name__}: {error}. Flatten the leading axes first and "
             "restore them at the end."
         ) from error
-    if inputs.shape != (2, *full.shape) or values.shape != (2, *value.shape):
+    if inputs.shape != (2, *dist_inputs.shape) or values.shape != (2, *value.shape):
         _fail(name, f"{what} gave shapes {tuple(inputs.shape)} and {tuple(values.shape)}", "keep the leading axes")
-    if not (_close(inputs[1], full) and _close(values[1], value)):
+    if not (_close(inputs[1], dist_inputs) and _close(values[1], value)):
         _fail(name, f"{what} gave other numbers than the same rows as [{_BATCH}, ...]", "mind the order of the axes")
+
+
+def _check_steps(name: str, module: RLModule, segment: Tree) -> None:
+    """With memory, `forward_train` on a segment gives what the single steps give, from any state."""
+    state = module.initial_state(_BATCH)
+    states, steps = [], []
+    with torch.no_grad():
+        for t in range(_NUM_STEPS):
+            obs = tree_map(lambda leaf, t=t: leaf[t], segment)
+            states.append(state)
+            value = module.forward_value(obs, state)
+            dist_inputs, state = module.forward_policy(obs, state)
+            steps.append((dist_inputs, value))
+        if _shapes(state) != _shapes(states[0]):
+            _fail(name, f"the state grew to {_shapes(state)} from {_shapes(states[0])}", "keep its shapes")
+        for first in (0, 2):
+            rest = tree_map(lambda leaf, first=first: leaf[first:], segment)
+            results = module.forward_train(rest, states[first])
+            expected = [torch.stack(column) for column in zip(*steps[first:], strict=True)]
+            for what, got, want in zip(("distribution inputs", "values"), results, expected, strict=True):
+                if got.shape != want.shape:
+                    _fail(
+                        name, f"forward_train gave {what} {tuple(got.shape)}", f"give {tuple(want.shape)}: [L, S, ...]"
+                    )
+                if not _close(got, want):
+                    _fail(
+                        name,
+                        f"forward_train's {what} of a segment differ from those of its single steps",
+                        "start it from the given state and carry the state through the steps as forward_policy does",
+                    )
+        one = tree_map(lambda leaf: leaf[:, 1:2], segment)
+        alone = module.forward_train(one, tree_map(lambda leaf: leaf[1:2], states[0]))
+        if not all(
+            _close(a[:, 0], b[:, 1]) for a, b in zip(alone, module.forward_train(segment, states[0]), strict=True)
+        ):
+            _fail(name, "a segment alone gives other numbers than in a batch", "rows must not influence each other")
+
+
+def _check_rows(name: str, module: RLModule, obs: Tree) -> None:
+    """A row's output depends on that row alone."""
+    full, value = _policy(module, obs)[0], _value(module, obs)
+    one = tree_map(lambda leaf: leaf[1:2], obs)
+    if not (_close(_policy(module, one, 1)[0], full[1:2]) and _close(_value(module, one, 1), value[1:2])):
+        _fail(
+            name,
+            "a row alone gives another output than the same row in a batch",
+            "rows must not influence each other: no batch normalisation, no statistics over the batch",
+        )
 
 
 def _check_distribution(name: str, module: RLModule, obs: Tree, space: spaces.Space[Any]) -> None:
@@ -201,10 +244,13 @@ def _check_gradients(name: str, module: RLModule, obs: Tree) -> None:
     """The loss of a policy and value update moves every parameter that wants a gradient."""
     distribution = module.distribution
     start = module.initial_state(_BATCH)
-    dist_inputs = module.forward_policy(obs, start)[0]
-    value = module.forward_value(obs)
+    if module.is_recurrent:
+        dist_inputs, value = module.forward_train(_segment(obs), start)
+    else:
+        dist_inputs, value = module.forward_policy(obs, start)[0], module.forward_value(obs, start)
     generator = torch.Generator(dist_inputs.device).manual_seed(1)
-    action = tree_map(Tensor.detach, distribution.sample(dist_inputs, distribution.noise((_BATCH,), generator)))
+    noise = distribution.noise(tuple(value.shape), generator)
+    action = tree_map(Tensor.detach, distribution.sample(dist_inputs, noise))
     log_prob, entropy = distribution.log_prob_and_entropy(dist_inputs, action)
     weights = torch.linspace(0.5, 1.5, _BATCH, device=value.device)
     module.zero_grad()
@@ -259,14 +305,19 @@ def _observations(space: spaces.Space[Any], device: torch.device) -> Tree:
     return tree_map(lambda *leaves: torch.from_numpy(np.stack(leaves)).to(device), *rows)
 
 
+def _segment(obs: Tree) -> Tree:
+    """Make segments `[L, B, ...]` of observations `[B, ...]`, each step with the rows moved on by one."""
+    return tree_map(lambda leaf: torch.stack([leaf.roll(t, 0) for t in range(_NUM_STEPS)]), obs)
+
+
 def _policy(module: RLModule, obs: Tree, batch_size: int = _BATCH) -> tuple[Tensor, Tree]:
     with torch.no_grad():
         return module.forward_policy(obs, module.initial_state(batch_size))
 
 
-def _value(module: RLModule, obs: Tree) -> Tensor:
+def _value(module: RLModule, obs: Tree, batch_size: int = _BATCH) -> Tensor:
     with torch.no_grad():
-        return module.forward_value(obs)
+        return module.forward_value(obs, module.initial_state(batch_size))
 
 
 def _detached(tensors: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

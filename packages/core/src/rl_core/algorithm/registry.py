@@ -1,8 +1,7 @@
-"""What installed packages add to the command through entry points: algorithms and subcommands."""
+"""The algorithms that installed packages offer by name, found through entry points."""
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.metadata
 from collections.abc import Callable
@@ -15,8 +14,14 @@ if TYPE_CHECKING:
     from rl_core.algorithm.config import AlgorithmConfig
 
 ALGORITHMS = "rl_core.algorithms"
-COMMANDS = "rl_core.commands"
-BUILT_IN = {"ppo": "rl_core.algorithms.ppo:PPOConfig"}
+BUILT_IN = {
+    "a2c": "rl_core.algorithms.a2c:A2CConfig",
+    "dqn": "rl_core.algorithms.dqn:DQNConfig",
+    "ppo": "rl_core.algorithms.ppo:PPOConfig",
+    "sac": "rl_core.algorithms.sac:SACConfig",
+    "td3": "rl_core.algorithms.td3:TD3Config",
+    "tqc": "rl_core.algorithms.tqc:TQCConfig",
+}
 """Core's own algorithms, for running from a source tree that is not installed."""
 
 
@@ -45,21 +50,3 @@ def algorithm_config(name: str) -> AlgorithmConfig:
     if not isinstance(config, AlgorithmConfig):
         raise ConfigError(f"The algorithm {name!r} ({known[name]}) is not derived from AlgorithmConfig.")
     return config
-
-
-def add_commands(subparsers: argparse._SubParsersAction[Any]) -> list[tuple[str, str]]:
-    """Let other packages add their commands: each entry point is a function that takes `subparsers`.
-
-    The function adds a parser whose defaults hold `run`, a function from the parsed options to an exit code.
-    It is called for every command, `rl --help` too: what takes long to import belongs into `run`.
-
-    Returns:
-        Name and problem of each that failed; one broken package must not take the command away.
-    """
-    problems = []
-    for entry in importlib.metadata.entry_points(group=COMMANDS):
-        try:
-            entry.load()(subparsers)
-        except Exception as error:  # whatever a foreign package does wrong
-            problems.append((entry.name, f"{type(error).__name__}: {error}"))
-    return problems

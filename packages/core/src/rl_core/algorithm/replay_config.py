@@ -1,0 +1,39 @@
+"""The config of an off-policy algorithm: short rollouts, and a learner with a replay buffer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rl_core.algorithm.config import AlgorithmConfig
+from rl_core.config.section import Section
+from rl_core.config.settings import EnvRunnerSettings, ReportingSettings
+from rl_core.learning.optimizer import OptimizerFactory
+from rl_core.learning.replay_learner import ReplayLearner, ReplayObjective
+from rl_core.learning.replay_settings import ReplaySettings
+from rl_core.module.rl_module import RLModule
+
+if TYPE_CHECKING:
+    from rl_core.algorithm.components import Updater
+
+
+class ReplayAlgorithmConfig(AlgorithmConfig):
+    """Base of the configs of DQN, SAC, TD3 and TQC."""
+
+    objective: ClassVar[ReplayObjective[Any]]  # type: ignore[assignment] # losses on batches from the buffer
+
+    env_runners = Section(EnvRunnerSettings, num_envs_per_env_runner=1)
+    training = Section(ReplaySettings)  # type: ignore[assignment] # the keywords of a section are not those of its base
+    reporting = Section(ReportingSettings, min_sample_timesteps_per_iteration=1000)
+
+    def num_rollout_steps(self) -> int:
+        """Work out the steps T per slot and rollout: what a gradient step is due for, at least one."""
+        runners = self.env_runners.settings
+        if runners.rollout_fragment_length != "auto":
+            return runners.rollout_fragment_length
+        return max(1, round(self.training.settings.env_steps_per_gradient_step / runners.num_envs_per_env_runner))
+
+    def make_learner(self, module: RLModule, *, make_optimizer: OptimizerFactory, seed: int, name: str) -> Updater:
+        """Make the learner of a module; see `AlgorithmConfig.make_learner`."""
+        return ReplayLearner(
+            module, self.training.settings, self.objective, make_optimizer=make_optimizer, seed=seed, name=name
+        )

@@ -1,0 +1,23 @@
+"""What the scripts in `examples/` share: the common flags, and training until a separate evaluation reaches a goal.
+
+    parser = example_parser(__doc__, env="CartPole-v1", stop_reward=450, stop_timesteps=200_000)
+
+    if __name__ == "__main__":
+        args = parser.parse_args()
+        run_example(PPOConfig().environment(args.env).training(lr=1e-3), args)
+
+A script that goes on after training calls `train_example`, does its work, and ends with `finish_example`.
+"""
+
+from rl_core.example.parser import ExampleParser, example_parser
+from rl_core.example.run import Criterion, ExampleOutcome, finish_example, run_example, train_example
+
+__all__ = [
+    "Criterion",
+    "ExampleOutcome",
+    "ExampleParser",
+    "example_parser",
+    "finish_example",
+    "run_example",
+    "train_example",
+]

@@ -1,0 +1,84 @@
+"""What a run with `--output` leaves behind: the same folder as `rl train` makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rl_core.algorithm.algorithm import Algorithm
+from rl_core.cli.versions import versions
+from rl_core.env.make import env_name
+from rl_core.runs.event_file import EventFile
+from rl_core.runs.folder import RunFolder, RunRecord, write_json
+from rl_core.runs.limits import Limits, Outcome
+from rl_core.runs.loop import is_evaluated
+from rl_core.runs.metrics_file import MetricsFile
+from rl_core.runs.report import write_report
+
+
+class RunFiles:
+    """Writes the folder of one run: config, metrics, TensorBoard events, checkpoints, report."""
+
+    def __init__(self, algorithm: Algorithm, path: Path, limits: Limits) -> None:
+        """Make the folder.
+
+        Raises:
+            RunError: something is there already, or the place cannot be written.
+            ConfigError: the config holds something without an import path, such as a lambda.
+        """
+        self._algorithm = algorithm
+        config = algorithm.config
+        stored = config.to_dict()
+        record = RunRecord(
+            algorithm=config.name,
+            env=env_name(config.environment.settings.env),
+            seed=config.debugging.settings.seed,
+            limits=limits,
+            started=datetime.now().isoformat(timespec="seconds"),
+            versions=versions(),
+        )
+        self._folder = RunFolder.create(path, record)
+        write_json(self._folder.config_path, stored)
+        self._folder.begin_session()
+        self._metrics = MetricsFile(self._folder.metrics_path)
+        self._events = EventFile(self._folder.tensorboard_path)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append the result of an iteration, and save a checkpoint if one is due."""
+        fresh = is_evaluated(row)
+        known = {name: value for name, value in row.items() if fresh or not name.startswith("evaluation/")}
+        self._metrics.write(row)
+        self._events.write(row["env_steps"], known)
+        frequency = self._algorithm.config.checkpointing.settings.checkpoint_frequency
+        if frequency and self._algorithm.iteration % frequency == 0:
+            self._save()
+
+    def finish(self, outcome: Outcome) -> Path:
+        """Save the last checkpoint, write the report, and return the checkpoint."""
+        self.close()
+        checkpoint = self._save()
+        record = self._folder.record
+        record.status, record.seconds, record.outcome = outcome.status, outcome.seconds, outcome.to_json()
+        write_report(self._folder, self._algorithm.config)
+        self._folder.end_session(outcome.status, seconds=outcome.seconds)
+        return checkpoint
+
+    def fail(self, error: BaseException, seconds: float) -> None:
+        """Note that training failed; what was saved stays."""
+        self.close()
+        self._folder.end_session("failed", seconds=seconds, error=f"{type(error).__name__}: {error}")
+
+    def close(self) -> None:
+        """Flush and close metrics and events."""
+        self._metrics.close()
+        self._events.close()
+
+    def _save(self) -> Path:
+        """Save a checkpoint of this iteration, unless it has one."""
+        path = self._folder.checkpoint_path(self._algorithm.iteration)
+        if not path.exists():
+            self._algorithm.save(path)
+            self._folder.prune(self._algorithm.config.checkpointing.settings.num_to_keep)
+        return path

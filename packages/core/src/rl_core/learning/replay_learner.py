@@ -1,0 +1,287 @@
+"""The learner of off-policy algorithms: rollouts into a replay buffer, gradient steps out of it."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from rl_core.errors import NonFiniteError
+from rl_core.learning.learner import Metrics, learner_only_tensors, to_device, trainable
+from rl_core.learning.optimizer import Optimizer, OptimizerFactory
+from rl_core.learning.replay_settings import ReplaySettings
+from rl_core.learning.schedule import value_at
+from rl_core.module.rl_module import RLModule
+from rl_core.records import Rollout, Weights
+from rl_core.replay.buffer import ReplayBuffer
+from rl_core.replay.priorities import PrioritySettings
+from rl_core.replay.records import Sequences, Transitions
+
+S = TypeVar("S", bound=ReplaySettings)
+
+
+class Losses(NamedTuple):
+    """What an off-policy algorithm makes of one batch."""
+
+    by_group: Mapping[str, Tensor]
+    """The scalar to minimise for each group of parameters; a group left out is not trained this time."""
+    report: Mapping[str, Tensor]
+    """Scalars to report; the same names each time."""
+    td_error: Tensor | None = None
+    """`[N]`, or `[S]` for sequences: the new priorities of what was drawn; None keeps the old ones."""
+
+
+class Draw(NamedTuple):
+    """What a loss may depend on besides module, batch and settings."""
+
+    generator: torch.Generator
+    """Source of its noise."""
+    step: int
+    """Gradient steps before this one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Parameters with a loss and an optimizer of their own."""
+
+    parts: tuple[str, ...]
+    """Names of the module's direct parts, submodules or parameters."""
+    lr: str = "lr"
+    """Setting with its learning rate, a number or schedule; where that is None, `lr` holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayObjective(Generic[S]):
+    """What an off-policy algorithm tells the learner."""
+
+    groups: Mapping[str, Group]
+    """By name; together they hold all parameters of the module."""
+    targets: tuple[str, ...]
+    """Names of the module's parts that have a slowly following copy, the target network."""
+    losses: Callable[[Any, Mapping[str, Any], Any, S, Draw], Losses]
+    """`losses(module, targets, batch, settings, draw)`, all at the same weights; the batch is `Transitions`, or
+    `Sequences` for a recurrent module."""
+    explore: Callable[[Any, S, int], None] | None = None
+    """`explore(module, settings, env_steps)` sets buffers of the module that decide how it explores."""
+
+
+class ReplayLearner(Generic[S]):
+    """Holds one module, its target networks, optimizers and replay buffer."""
+
+    def __init__(
+        self,
+        module: RLModule,
+        settings: S,
+        objective: ReplayObjective[S],
+        *,
+        make_optimizer: OptimizerFactory,
+        seed: int,
+        name: str,
+    ) -> None:
+        """Take ownership of the module.
+
+        Args:
+            module: Trained in place, on the device it is on.
+            settings: Of the algorithm.
+            objective: Of the algorithm.
+            make_optimizer: From named parameters to their optimizer; called once per group.
+            seed: Of what is drawn from the buffer and of the losses' noise.
+            name: Id of the module, used in metric keys `learner/<name>/...`.
+        """
+        self.module = module
+        self.settings = settings
+        self.objective = objective
+        self.name = name
+        parameters = trainable(module)
+        self.optimizers: dict[str, Optimizer] = {
+            group: make_optimizer({key: value for key, value in parameters.items() if key.split(".")[0] in part.parts})
+            for group, part in objective.groups.items()
+        }
+        self.targets: dict[str, nn.Module] = {
+            part: copy.deepcopy(getattr(module, part)).requires_grad_(False) for part in objective.targets
+        }
+        self._online: list[Tensor] = [tensor for part in self.targets for tensor in getattr(module, part).parameters()]
+        self._slow: list[Tensor] = [tensor for part in self.targets.values() for tensor in part.parameters()]
+        self._is_recurrent = module.is_recurrent
+        self.generator = torch.Generator().manual_seed(seed)
+        self.buffer: ReplayBuffer | None = None
+        self.version = 0
+        self.env_steps = 0
+        self.num_gradient_steps = 0
+        self._num_stored = 0
+        self._due = 0.0
+        self._target_due = 0.0
+        self._metric_names: tuple[str, ...] = ()
+        self._explore()
+
+    @property
+    def learners(self) -> dict[str, ReplayLearner[S]]:
+        """This one, by its name."""
+        return {self.name: self}
+
+    def update(self, rollout: Rollout) -> Metrics:
+        """Store one rollout and do the gradient steps that are due.
+
+        Returns:
+            Means over the gradient steps of what the losses report, under `learner/<name>/...`; NaN if none was due.
+
+        Raises:
+            NonFiniteError: a loss or gradient became NaN or infinite; that step was not taken.
+            ConfigError: the buffer does not fit into memory.
+        """
+        settings, age = self.settings, self.version - rollout.policy_version
+        buffer = self.buffer = self.buffer or self._make_buffer(rollout.reward.shape[1])
+        buffer.add(rollout)
+        self.env_steps += rollout.env_steps
+        self._num_stored += rollout.env_steps
+        if self._num_stored >= settings.num_steps_sampled_before_learning_starts:
+            self._due += rollout.env_steps
+        reports: list[Tensor] = []
+        while self._due >= settings.env_steps_per_gradient_step and len(buffer):
+            self._due -= settings.env_steps_per_gradient_step
+            reports.append(self._gradient_step(buffer))
+        self._explore()
+        self.version += 1
+        values = torch.stack(reports).mean(0).tolist() if reports else [math.nan] * len(self._metric_names)
+        metrics = dict(zip(self._metric_names, values, strict=True))
+        metrics |= {
+            "num_gradient_steps": self.num_gradient_steps,
+            "replay_size": len(buffer),
+            "policy_age": float(age),
+        }
+        return {f"learner/{self.name}/{key}": value for key, value in metrics.items()}
+
+    def _gradient_step(self, buffer: ReplayBuffer) -> Tensor:
+        """Draw a batch, step each group's optimizer, let the targets follow; return the figures to report."""
+        settings, step = self.settings, self.num_gradient_steps
+        batch = self._draw(buffer)
+        losses = self.objective.losses(
+            self.module, self.targets, batch, settings, Draw(generator=self.generator, step=step)
+        )
+        figures: dict[str, Tensor | float] = dict(losses.report)
+        for group, loss in losses.by_group.items():
+            optimizer = self.optimizers[group]
+            optimizer.zero_grad()
+            loss.backward(inputs=optimizer.parameters)  # type: ignore[no-untyped-call]
+        for group, loss in losses.by_group.items():
+            norm = self.optimizers[group].clip(settings.grad_clip, settings.grad_clip_by)
+            if not math.isfinite(norm + loss.item()):
+                raise NonFiniteError(
+                    f"Learner {self.name!r}: in gradient step {step} the {group} loss was {loss.item():g} and its "
+                    f"gradient norm {norm:g}, which is not finite; that step was not taken. Lower the learning rate, "
+                    "bound the rewards, or set grad_clip."
+                )
+            figures[f"grad_norm_{group}"] = norm
+        for group in losses.by_group:
+            self.optimizers[group].step(self._lr(group))
+        if losses.td_error is not None and settings.replay_buffer_config.type == "prioritized":
+            buffer.update_priorities(batch.index, losses.td_error.abs())
+        self._follow()
+        self.num_gradient_steps += 1
+        if not self._metric_names:
+            self._metric_names = tuple(figures)
+        return torch.tensor([float(figures.get(name, math.nan)) for name in self._metric_names])
+
+    def _draw(self, buffer: ReplayBuffer) -> Transitions | Sequences:
+        """Draw the batch of a gradient step, on the module's device."""
+        settings = self.settings
+        config = settings.replay_buffer_config
+        beta = value_at(config.beta, self.env_steps)
+        batch: Transitions | Sequences
+        if self._is_recurrent:
+            length = self.module.max_seq_len
+            num_sequences = -(-settings.train_batch_size_per_learner // length)
+            batch = buffer.sample_sequences(num_sequences, length=settings.burn_in_len + length, beta=beta)
+        else:
+            batch = buffer.sample(
+                settings.train_batch_size_per_learner, n_step=settings.n_step, gamma=settings.gamma, beta=beta
+            )
+        device = self._online[0].device
+        return batch if batch.reward.device == device else to_device(batch, device)
+
+    def _lr(self, group: str) -> float:
+        """Read the learning rate of a group."""
+        schedule = getattr(self.settings, self.objective.groups[group].lr)
+        return value_at(self.settings.lr if schedule is None else schedule, self.env_steps)
+
+    def _follow(self) -> None:
+        """Move the target networks towards the trained ones when that is due: `target += tau (online - target)`."""
+        settings = self.settings
+        self._target_due += settings.env_steps_per_gradient_step
+        if self._target_due < settings.target_network_update_freq:
+            return
+        self._target_due = 0.0
+        with torch.no_grad():
+            torch._foreach_lerp_(self._slow, self._online, settings.tau)
+
+    def _explore(self) -> None:
+        """Tell the module how to explore from here on."""
+        if self.objective.explore is not None:
+            self.objective.explore(self.module, self.settings, self.env_steps)
+
+    def _make_buffer(self, num_slots: int) -> ReplayBuffer:
+        """Make the buffer for rollouts of so many env slots."""
+        config = self.settings.replay_buffer_config
+        return ReplayBuffer(
+            config.capacity,
+            num_slots=num_slots,
+            seed=int(torch.randint(2**31 - 1, (), generator=self.generator)),
+            priorities=PrioritySettings(alpha=config.alpha) if config.type == "prioritized" else None,
+            folder=None if config.folder is None else Path(config.folder),
+        )
+
+    def weights(self) -> Weights:
+        """Publish what acting needs of the module: views of the tensors, not copies."""
+        hidden = self.module.learner_only
+        tensors = {
+            name: tensor for name, tensor in self.module.state_dict().items() if name.split(".")[0] not in hidden
+        }
+        return Weights(version=self.version, tensors=tensors)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return everything but the published weights that the next update depends on."""
+        saved = self.settings.replay_buffer_config.save_in_checkpoints and self.buffer is not None
+        return {
+            "learner_only": learner_only_tensors(self.module),
+            "optimizers": {group: optimizer.get_state() for group, optimizer in self.optimizers.items()},
+            "targets": {part: dict(target.state_dict()) for part, target in self.targets.items()},
+            "generator": self.generator.get_state(),
+            "buffer": self.buffer.get_state() if saved and self.buffer is not None else None,
+            "num_slots": self.buffer.num_slots if self.buffer is not None else 0,
+            "num_stored": self._num_stored,
+            "version": self.version,
+            "env_steps": self.env_steps,
+            "num_gradient_steps": self.num_gradient_steps,
+            "due": (self._due, self._target_due),
+            "metric_names": self._metric_names,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `get_state` gave.
+
+        Raises:
+            CheckpointError: the state does not fit this module or buffer.
+        """
+        for group, optimizer in self.optimizers.items():
+            optimizer.set_state(state["optimizers"][group])
+        for part, target in self.targets.items():
+            target.load_state_dict(dict(state["targets"][part]))
+        self.generator.set_state(state["generator"])
+        self.version, self.env_steps = state["version"], state["env_steps"]
+        self.num_gradient_steps, self._num_stored = state["num_gradient_steps"], state["num_stored"]
+        self._due, self._target_due = state["due"]
+        self._metric_names = tuple(state["metric_names"])
+        self.buffer = None
+        if state["buffer"] is None:
+            self._num_stored, self._due = 0, 0.0  # fill the buffer again before learning goes on
+        else:
+            self.buffer = self._make_buffer(state["num_slots"])
+            self.buffer.set_state(state["buffer"])
+            self.generator.set_state(state["generator"])
+        self._explore()

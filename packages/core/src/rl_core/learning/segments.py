@@ -1,0 +1,91 @@
+"""Segments for training recurrent modules: runs of consecutive steps of one episode, padded to equal length."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rl_core._internal.tree import tree_map
+from rl_core.records import Batch
+
+
+def cut_segments(done: Tensor, valid: Tensor | None, length: int) -> Tensor:
+    """Cut a rollout into segments of at most `length` steps that never cross the end of an episode.
+
+    Args:
+        done: `[T, B]`, bool: the episode ended with this step.
+        valid: `[T, B]`, bool: False where a step is artificial and belongs to no segment; None when all are real.
+        length: L, the most steps of a segment.
+
+    Returns:
+        `[S, L]`, int64: positions `t * B + b` of the steps, -1 beyond the end of a segment.
+    """
+    num_steps, num_slots = done.shape
+    time = torch.arange(num_steps, device=done.device).unsqueeze(1).expand(num_steps, num_slots)
+    starts = torch.ones_like(done)
+    starts[1:] = done[:-1]
+    if valid is not None:
+        starts[1:] |= ~valid[:-1]
+    run_start = torch.where(starts, time, 0).cummax(0).values
+    starts |= (time - run_start) % length == 0
+    if valid is not None:
+        starts &= valid
+    slot, first = starts.t().nonzero(as_tuple=True)  # slot by slot, in order of time
+    steps = first.unsqueeze(1) + torch.arange(length, device=done.device)  # [S, L]
+    ends = torch.cat((first[1:], first.new_tensor([num_steps])))
+    ends[:-1][slot[1:] != slot[:-1]] = num_steps
+    inside = steps < ends.unsqueeze(1)
+    index = steps.clamp_(max=num_steps - 1) * num_slots + slot.unsqueeze(1)
+    if valid is not None:
+        inside &= valid.flatten()[index]
+    return torch.where(inside, index, -1)
+
+
+def segment_minibatches(batch: Batch, *, size: int, num_epochs: int, generator: torch.Generator) -> Iterator[Batch]:
+    """Yield minibatches of whole segments, every segment once per epoch.
+
+    Args:
+        batch: N samples and the segments they form.
+        size: Samples of a minibatch, on average at most.
+        num_epochs: Passes over the segments, each in an order of its own.
+        generator: Source of the orders.
+    """
+    segments = batch.segments
+    assert segments is not None
+    inside = segments >= 0
+    num_segments, num_samples = len(segments), int(inside.sum())
+    num_parts = min(-(-num_samples // size), num_segments)
+    sizes = [num_segments * (part + 1) // num_parts - num_segments * part // num_parts for part in range(num_parts)]
+    lengths = inside.sum(1)
+    for _ in range(num_epochs):
+        order = torch.randperm(num_segments, generator=generator).to(segments.device)
+        for chosen in torch.split(order, sizes):
+            longest = int(lengths[chosen].max())
+            yield _gather(batch, segments[chosen, :longest].t())
+
+
+def _gather(batch: Batch, index: Tensor) -> Batch:
+    """Pick the samples of segments; `index` is `[L, S]`, -1 for padding, which repeats the segment's first step."""
+    num_steps, num_segments = index.shape
+    real = (index >= 0).flatten().nonzero().squeeze(-1)
+    padded = torch.where(index >= 0, index, index[0])
+    flat = index.flatten()[real]
+
+    def steps(leaf: Tensor) -> Tensor:
+        return leaf.index_select(0, padded.flatten()).view(num_steps, num_segments, *leaf.shape[1:])
+
+    columns: dict[str, Any] = {
+        field.name: getattr(batch, field.name)
+        for field in dataclasses.fields(batch)
+        if field.name not in ("obs", "state", "segments", "real")
+    }
+    return Batch(
+        obs=tree_map(steps, batch.obs),
+        state=tree_map(lambda leaf: leaf.index_select(0, padded[0]), batch.state),
+        real=real,
+        **{name: tree_map(lambda leaf: leaf.index_select(0, flat), column) for name, column in columns.items()},
+    )

@@ -1,0 +1,240 @@
+"""From observations to features: one network per kind of observation, chosen by the space."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rl_core._internal.tree import Tree, tree_map
+from rl_core.errors import UnsupportedSpaceError
+from rl_core.module.initialize import HIDDEN_GAIN, Initializer, initialize, initializer_for
+from rl_core.module.networks import CNN, MLP, SMALLEST_SIDE, ChannelNorm, Encoder, NormedMLP, as_planes, image_shape
+from rl_core.module.settings import Activation, ModelSettings
+
+_IMPALA_HIDDENS = (256,)
+
+
+def make_encoder(space: spaces.Space[Any], settings: ModelSettings) -> Encoder:
+    """Choose the network from observations of a space to features, with weights from torch's global random state.
+
+    A Box of three axes is an image and gets convolutions; a Dict or Tuple gets an encoder for each part and dense
+    layers that join them; everything else becomes a vector (discrete values one-hot) and gets dense layers.
+
+    Args:
+        space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of those.
+        settings: Sizes, activations and initial weights.
+
+    Returns:
+        A module that maps observations with any leading axes to `[..., num_features]`, an attribute it has.
+
+    Raises:
+        UnsupportedSpaceError: there is no encoder for the space or for a part of it.
+    """
+    if isinstance(space, spaces.Dict | spaces.Tuple) and len(space.spaces):
+        return FusionEncoder(space, settings)
+    if is_image(space):
+        return _image_encoder(space, settings)
+    if is_plain_vector(space):
+        return dense_layers((*space.shape, *settings.fcnet_hiddens), settings)  # type: ignore[misc]
+    return _VectorEncoder(space, settings)
+
+
+def is_image(space: spaces.Space[Any]) -> bool:
+    """Whether observations of a space are images: a Box of three axes."""
+    return isinstance(space, spaces.Box) and len(space.shape) == 3 and 0 not in space.shape
+
+
+def contains_image(space: spaces.Space[Any]) -> bool:
+    """Whether a space is an image, or a Dict or Tuple with a part that gets convolutions."""
+    if not isinstance(space, spaces.Dict | spaces.Tuple):
+        return is_image(space)
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
+    nested = (spaces.Dict, spaces.Tuple)
+    return any(contains_image(part) if isinstance(part, nested) else is_image_part(part) for part in parts)
+
+
+def is_image_part(space: spaces.Space[Any]) -> bool:
+    """Whether a part of a nested observation gets convolutions: an image that is not too small for the default ones."""
+    return is_image(space) and min(image_shape(space)[2:]) >= SMALLEST_SIDE  # type: ignore[arg-type]
+
+
+def is_plain_vector(space: spaces.Space[Any]) -> bool:
+    """Whether dense layers can take observations of a space as they come: float32 vectors."""
+    return isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype == np.float32 and space.shape != (0,)
+
+
+def dense_layers(sizes: tuple[int, ...], settings: ModelSettings, activation: Activation | None = None) -> Encoder:
+    """Make dense layers, all activated, as the `fcnet` settings say; `activation` overrides theirs."""
+    activation, initializer = activation or settings.fcnet_activation, initializer_for(settings, "fcnet")
+    if settings.fcnet_use_layernorm:
+        return NormedMLP(sizes, activation=activation, initializer=initializer)
+    return MLP(sizes, activation=activation, activate_last=True, initializer=initializer)
+
+
+def _image_encoder(space: spaces.Space[Any], settings: ModelSettings) -> CNN | ImpalaCNN:
+    """Make the convolutional network that the `conv` settings describe."""
+    assert isinstance(space, spaces.Box), "checked by is_image"
+    if settings.conv_architecture == "impala":
+        return ImpalaCNN(space, settings)
+    return CNN(
+        space,
+        filters=settings.conv_filters,
+        hiddens=settings.post_fcnet_hiddens,
+        activation=settings.conv_activation,
+        initializer=initializer_for(settings, "conv"),
+        use_layernorm=settings.conv_use_layernorm,
+        dtype=settings.conv_dtype,
+    )
+
+
+class _VectorEncoder(Encoder):
+    """Dense layers on observations that are no float vectors yet."""
+
+    def __init__(self, space: spaces.Space[Any], settings: ModelSettings) -> None:
+        super().__init__()
+        self.to_vector = ToVector(space)
+        self.dense = dense_layers((self.to_vector.num_features, *settings.fcnet_hiddens), settings)
+        self.num_features = self.dense.num_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[..., *observation shape]` to `[..., F]`."""
+        features: Tensor = self.dense(self.to_vector(x))
+        return features
+
+
+class ToVector(Encoder):
+    """Observations as float vectors `[..., D]`: boxes flattened, discrete values one-hot, one after the other."""
+
+    value: Tensor
+    owner: Tensor
+
+    def __init__(self, space: spaces.Space[Any]) -> None:
+        """Prepare for a space.
+
+        Raises:
+            UnsupportedSpaceError: it is not a Box that holds something, Discrete, MultiDiscrete or MultiBinary.
+        """
+        super().__init__()
+        known = isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
+        if not known or 0 in (space.shape or ()):
+            raise UnsupportedSpaceError(
+                f"Encoder: got observations of {space}, expected a Box that is not empty, Discrete, MultiDiscrete, "
+                "MultiBinary, or a Dict or Tuple of those. Use a connector or gymnasium.wrappers.FlattenObservation to "
+                "make them one vector, or write an RLModule of your own."
+            )
+        self.num_axes = len(space.shape or ())
+        self.is_discrete = isinstance(space, spaces.Discrete | spaces.MultiDiscrete)
+        self.num_features = math.prod(space.shape or ())
+        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+            # Each output says whether one of the numbers (its owner) has one certain value.
+            counts = np.ravel(space.nvec if isinstance(space, spaces.MultiDiscrete) else [space.n])
+            starts = np.ravel(space.start)
+            value = np.concatenate([start + np.arange(count) for start, count in zip(starts, counts, strict=True)])
+            owner = np.repeat(np.arange(len(counts)), counts)
+            self.register_buffer("value", torch.from_numpy(value.astype(np.int64)), persistent=False)
+            self.register_buffer("owner", torch.from_numpy(owner.astype(np.int64)), persistent=False)
+            self.num_features = len(value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[..., *observation shape]` to float32 `[..., D]`."""
+        x = x.flatten(-self.num_axes) if self.num_axes else x.unsqueeze(-1)
+        return (x.index_select(-1, self.owner) == self.value if self.is_discrete else x).to(torch.float32)
+
+
+class FusionEncoder(Encoder):
+    """One encoder for each part of a Dict or Tuple, and dense layers on their joined features.
+
+    Images from 5 pixels on get convolutions, vectors and smaller images dense layers, discrete values stay one-hot.
+    """
+
+    def __init__(self, space: spaces.Space[Any], settings: ModelSettings) -> None:
+        """Make and initialise the layers."""
+        super().__init__()
+        self.parts = nn.ModuleList()
+        self._places = self._add_parts(space, settings)
+        widths = [cast(Encoder, part).num_features for part in self.parts]
+        sizes = (sum(widths), *settings.fusionnet_hiddens)
+        self.fusion = dense_layers(sizes, settings, settings.fusionnet_activation)
+        self.num_features = sizes[-1]
+
+    def _add_parts(self, space: spaces.Space[Any], settings: ModelSettings) -> Tree:
+        """Add encoders for all parts of a space; return the tree of their places in `parts`."""
+        if isinstance(space, spaces.Dict):
+            return {key: self._add_parts(part, settings) for key, part in space.spaces.items()}
+        if isinstance(space, spaces.Tuple):
+            return tuple(self._add_parts(part, settings) for part in space.spaces)
+        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+            self.parts.append(ToVector(space))
+        elif is_image(space) and not is_image_part(space):
+            self.parts.append(_VectorEncoder(space, settings))
+        else:
+            self.parts.append(make_encoder(space, settings))
+        return len(self.parts) - 1
+
+    def forward(self, obs: Tree) -> Tensor:
+        """Map a tree of observations to `[..., F]`."""
+        features: list[Tensor] = []
+        tree_map(lambda place, leaf: features.append(self.parts[place](leaf)), self._places, obs)
+        joined: Tensor = self.fusion(torch.cat(features, -1))
+        return joined
+
+
+class _Residual(nn.Module):
+    """`x + conv(relu(conv(relu(x))))`."""
+
+    def __init__(self, channels: int, initializer: Initializer, use_layernorm: bool) -> None:
+        super().__init__()
+        self.first = _convolution(channels, channels, initializer, use_layernorm)
+        self.second = _convolution(channels, channels, initializer, use_layernorm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep the shape `[N, C, H, W]`."""
+        result: Tensor = x + self.second(torch.relu(self.first(torch.relu(x))))
+        return result
+
+
+class ImpalaCNN(Encoder):
+    """Residual convolutions on images `[..., H, W, C]` or `[..., C, H, W]`, to features `[..., F]`.
+
+    Each section is a convolution, a maximum over 3 x 3 pixels with stride 2 and two residual blocks; dense layers
+    follow. Activations are relu.
+
+    Source: Espeholt et al. 2018, IMPALA, figure 3 (right).
+    """
+
+    def __init__(self, space: spaces.Box, settings: ModelSettings) -> None:
+        """Make and initialise the layers."""
+        super().__init__()
+        self.channels_first, channels, height, width = image_shape(space)
+        self._half = settings.conv_dtype == "bfloat16"
+        initializer, normed = initializer_for(settings, "conv"), settings.conv_use_layernorm
+        layers: list[nn.Module] = []
+        for num_filters in settings.conv_channels:
+            layers += [_convolution(channels, num_filters, initializer, normed), nn.MaxPool2d(3, 2, 1)]
+            layers += [_Residual(num_filters, initializer, normed), _Residual(num_filters, initializer, normed)]
+            channels, height, width = num_filters, (height + 1) // 2, (width + 1) // 2
+        self.sections = nn.Sequential(*layers)
+        hiddens = _IMPALA_HIDDENS if settings.post_fcnet_hiddens is None else settings.post_fcnet_hiddens
+        sizes = (channels * height * width, *hiddens)
+        self.dense = MLP(sizes, activation="relu", activate_last=True, initializer=initializer)
+        self.num_features = sizes[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images with any leading axes to `[..., F]`."""
+        leading = x.shape[:-3]
+        x = as_planes(x, self.channels_first)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._half):
+            features: Tensor = self.dense(torch.relu(self.sections(x)).flatten(1)).float()
+        return features.reshape(*leading, self.num_features)
+
+
+def _convolution(num_in: int, num_out: int, initializer: Initializer, use_layernorm: bool) -> nn.Module:
+    """Make a convolution of 3 x 3 pixels that keeps the size of the image, normalised over channels if asked."""
+    layer = nn.Conv2d(num_in, num_out, 3, padding=1)
+    initialize(layer.weight, layer.bias, initializer, HIDDEN_GAIN)  # type: ignore[arg-type]
+    return nn.Sequential(layer, ChannelNorm(num_out)) if use_layernorm else layer

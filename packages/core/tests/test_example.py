@@ -1,0 +1,186 @@
+"""The common flags of the examples, and how a run of one ends."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from rl_core import PPOConfig
+from rl_core.errors import RunError
+from rl_core.example import example_parser, finish_example, run_example, train_example
+from rl_core.testing.envs import CountdownEnv
+
+COMMON = """--algo --env --num-env-runners --num-envs-per-env-runner --num-agents --num-learners --num-gpus-per-learner
+--num-cpus-per-learner --num-aggregator-actors-per-learner --evaluation-num-env-runners --evaluation-interval
+--evaluation-duration --evaluation-duration-unit --evaluation-parallel-to-training --stop-reward --stop-iters
+--stop-timesteps --as-test --no-tune --num-samples --max-concurrent-trials --num-cpus --checkpoint-freq
+--checkpoint-at-end --output --verbose --log-level --seed --wandb-key --wandb-project --wandb-run-name""".split()
+
+
+def config():
+    return (
+        PPOConfig()
+        .environment(CountdownEnv)
+        .env_runners(num_envs_per_env_runner=2)
+        .training(train_batch_size_per_learner=16, minibatch_size=16, num_epochs=1)
+    )
+
+
+def parsed(*flags, stop_iters=2, **defaults):
+    return example_parser("Shows nothing.", stop_iters=stop_iters, **defaults).parse_args(flags)
+
+
+def exit_code(ending):
+    with pytest.raises(SystemExit) as caught:
+        ending()
+    return caught.value.code
+
+
+def test_every_common_flag_is_known_and_explained():
+    text = example_parser("Shows nothing.").format_help()
+    assert [flag for flag in COMMON if flag not in text] == []
+    assert "Shows nothing." in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ("--num-env-runners 2", "got '2', expected 0: it needs env runners in other processes"),
+        ("--num-learners 1", "it needs learners in other processes"),
+        ("--num-agents 2", "this script is single-agent"),
+        ("--num-samples 3", "got '3', expected 1: it needs Ray Tune"),
+        ("--max-concurrent-trials 1", "it needs Ray Tune"),
+        ("--num-gpus-per-learner 0.5", "expected 0 or 1"),
+        ("--evaluation-parallel-to-training", "it needs env runners"),
+        ("--evaluation-duration-unit timesteps", "invalid choice"),
+        ("--wandb-key abc", "no logger for Weights & Biases"),
+        ("--env CartPole-v1", "has an env of its own"),
+        ("--checkpoint-freq 2", "add --output DIR"),
+        ("--checkpoint-at-end", "add --output DIR"),
+        ("--as-test --evaluation-duration 5", "at least 20 episodes"),
+        ("--stop-itres 2", "Did you mean --stop-iters?"),
+    ],
+)
+def test_a_flag_that_cannot_be_honoured_is_refused_with_the_reason(flags, reason, capsys):
+    assert exit_code(lambda: parsed(*flags.split())) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_neutral_values_and_no_tune_are_accepted():
+    flags = "--num-env-runners 0 --num-agents 0 --num-learners 0 --num-samples 1 --no-tune --num-gpus-per-learner 0"
+    assert parsed(*flags.split()).num_agents == 0
+
+
+def test_a_script_may_honour_a_flag_itself():
+    assert parsed("--num-agents", "2", honours=["--num-agents"]).num_agents == 2
+    assert parsed("--evaluation-parallel-to-training", honours=["--evaluation-parallel-to-training"])
+    with pytest.raises(ValueError, match="--num-agent'"):
+        example_parser("", honours=["--num-agent"])
+
+
+def test_algo_names_what_the_script_trains(capsys):
+    assert parsed(algorithms=["PPO", "DQN"]).algo == "PPO"
+    assert exit_code(lambda: parsed("--algo", "SAC", algorithms=["PPO", "DQN"])) == 2
+    assert exit_code(lambda: train_example(config(), parsed("--algo", "DQN"))) == 2
+    assert "--algo: got 'DQN', but this script trains 'ppo'" in capsys.readouterr().err
+    train_example(config(), parsed("--algo", "PPO")).algorithm.stop()
+
+
+def test_training_stops_as_soon_as_the_evaluation_reaches_the_goal(capsys):
+    args = parsed("--evaluation-interval", "2", "--as-test", stop_reward=5.0, stop_iters=10)
+    assert exit_code(lambda: run_example(config(), args)) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("reached: return 5.0 over 20 episodes, goal 5; 32 env steps")
+
+
+def test_as_test_exits_with_1_and_the_figure_when_the_goal_is_missed(capsys):
+    args = parsed("--as-test", stop_reward=6.0)
+    assert exit_code(lambda: run_example(config(), args)) == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("not reached: return 5.0 over 20 episodes, goal 6")
+
+
+def test_a_missed_goal_is_no_failure_without_as_test():
+    assert exit_code(lambda: run_example(config(), parsed(stop_reward=6.0))) == 0
+
+
+@pytest.mark.parametrize(("holds", "goal", "code"), [(True, 5.0, 0), (False, 5.0, 1), (True, 6.0, 1), (True, None, 0)])
+def test_goal_and_criterion_must_both_hold(holds, goal, code, capsys):
+    def criterion(algorithm, result):
+        return holds, f"{result['evaluation/num_episodes']:g} episodes at {algorithm.env_steps} steps"
+
+    args = parsed("--as-test", stop_reward=goal)
+    assert exit_code(lambda: run_example(config(), args, criterion=criterion)) == code
+    assert "20 episodes at 32 steps" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_script_can_go_on_with_the_algorithm_and_add_checks(capsys):
+    given = config()
+    outcome = train_example(given, parsed("--as-test", "--seed", "3", stop_reward=5.0))
+    assert (outcome.reached, outcome.evaluation_return, outcome.env_steps) == (True, 5.0, 32)
+    assert outcome.checkpoint is None
+    assert outcome.algorithm.config.debugging.seed == 3
+    assert given.debugging.seed == 0, "the config of the script is not changed"
+    assert outcome.algorithm.evaluate(num_episodes=1)["evaluation/episode_return_mean"] == 5.0
+    assert exit_code(lambda: finish_example(outcome, parsed("--as-test"), (False, "0 of 3 wins"))) == 1
+    assert "not reached: return 5.0 over 20 episodes, goal 5; 0 of 3 wins" in capsys.readouterr().out
+
+
+def test_as_test_without_anything_to_judge_by_is_an_error():
+    args = parsed("--as-test")
+    with pytest.raises(ValueError, match="there is no criterion"):
+        run_example(config(), args)
+
+
+def test_evaluations_come_every_5000_steps_where_nobody_set_an_interval(capsys):
+    config_ = config().training(train_batch_size_per_learner=2000, minibatch_size=2000)
+    train_example(config_, parsed(stop_iters=7)).algorithm.stop()
+    steps = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert steps == ["6,000", "12,000", "14,000"]
+
+
+def test_interval_0_evaluates_only_at_the_end(capsys):
+    config_ = config().training(train_batch_size_per_learner=6000, minibatch_size=6000)
+    train_example(config_, parsed("--evaluation-interval", "0", stop_iters=3)).algorithm.stop()
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["18,000"]
+
+
+def test_verbose_0_prints_nothing_but_the_last_line(capsys):
+    exit_code(lambda: run_example(config(), parsed("--verbose", "0")))
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_nothing_is_written_without_output(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exit_code(lambda: run_example(config(), parsed()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_output_makes_a_run_folder(tmp_path):
+    path = tmp_path / "run"
+    flags = ("--output", str(path), "--checkpoint-freq", "2")
+    outcome = train_example(config(), parsed(*flags, stop_reward=6.0, stop_iters=5))
+    outcome.algorithm.stop()
+    assert outcome.checkpoint == path / "checkpoints" / "iteration_000005"
+    names = sorted(checkpoint.name for checkpoint in (path / "checkpoints").iterdir())
+    assert names == ["iteration_000002", "iteration_000004", "iteration_000005"]
+    assert len((path / "metrics.jsonl").read_text().splitlines()) == 5
+    assert (path / "report.html").exists()
+    record = json.loads((path / "run.json").read_text())
+    assert (record["status"], record["env"], record["outcome"]["return"]) == ("limit", "CountdownEnv", 5.0)
+    with pytest.raises(RunError, match="exists already"):
+        train_example(config(), parsed(*flags))
+
+
+def test_a_run_that_fails_says_so_in_its_folder(tmp_path):
+    def criterion(algorithm, result):
+        raise RuntimeError("the judge is ill")
+
+    with pytest.raises(RuntimeError, match="ill"):
+        train_example(config(), parsed("--output", str(tmp_path / "run")), criterion=criterion)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["error"] == "RuntimeError: the judge is ill"
+
+
+def test_parsing_imports_no_torch():
+    code = "import sys, rl_core.example as e; e.example_parser('').parse_args([]); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
