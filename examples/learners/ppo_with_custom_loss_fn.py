@@ -1,11 +1,11 @@
-"""PPO with a term of your own in the loss: a weight regulariser, without which a high learning rate fails.
+"""PPO with a term of your own in the loss: a weight regulariser.
 
 Shows: new settings, a loss that calls PPO's and adds to it, and a config that holds both. The term is
-`coefficient * mean(weight ** 2)` over the policy's parameters; at a learning rate of 0.01 it keeps the weights from
-growing until the policy is stuck.
-Criterion: evaluation return of 250 on CartPole-v1 within 200,000 env steps; with --regularizer-coeff 0 it is missed.
+`coefficient * mean(weight ** 2)` over the module's parameters.
+Criterion: evaluation return of 250 on CartPole-v1 within 200,000 env steps, at a learning rate of 0.01.
 Command: python examples/learners/ppo_with_custom_loss_fn.py --as-test --seed 0
-Reached: FIGURES
+Reached: on seeds 0, 1, 2: 426.8, 326.6, 353.5 after 10,240 steps (1 s). With --regularizer-coeff 0 it is reached too
+(357.7, 429.6, 250.0 after 5,120 to 10,240 steps): at these settings PPO bears this learning rate without help.
 """
 
 import dataclasses

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from rl_core import MetricsLogger
-from rl_core.metrics import summarise
+from rl_core.metrics import mean_of, summarise
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,16 @@ def test_summary_of_no_episodes_is_nan_under_the_same_names():
         "p/episode_return_max": 3.0,
         "p/episode_len_mean": 6.0,
     }
+
+
+def test_the_mean_of_reports_leaves_out_what_was_not_known():
+    reports = [{"a": 1.0, "b": math.nan}, {"a": 3.0, "b": 4.0, "c": math.nan}, {"d": 7.0}]
+    means = mean_of(reports)
+    assert list(means) == ["a", "b", "c", "d"]
+    assert (means["a"], means["b"], means["d"]) == (2.0, 4.0, 7.0)
+    assert math.isnan(means["c"])
+
+
+def test_the_mean_of_one_report_is_that_report():
+    assert mean_of([{"a": 1.5, "b": -2.0}]) == {"a": 1.5, "b": -2.0}
+    assert mean_of([{}, {}]) == {}

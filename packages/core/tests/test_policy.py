@@ -30,6 +30,17 @@ class Own(RLModule):
         return self.body(obs).sum(-1)
 
 
+class WithCritic(Own):
+    learner_only = ("critic",)
+
+    def __init__(self, observation_space, action_space):
+        super().__init__(observation_space, action_space)
+        self.critic = torch.nn.Linear(2, 1)
+
+    def forward_value(self, obs, state=()):
+        return self.critic(obs).squeeze(-1)
+
+
 class Counting(Own):
     def initial_state(self, batch_size):
         return torch.zeros(batch_size, 1)
@@ -214,3 +225,23 @@ def test_weights_of_another_module_are_refused_and_change_nothing():
         policy.set_weights(Weights(version=9, tensors=dict(other.module.state_dict())))
     assert policy.version == 0
     assert all(torch.equal(before[name], tensor) for name, tensor in policy.module.state_dict().items())
+
+
+def test_a_policy_goes_without_the_parts_that_only_a_learner_needs():
+    policy = make_policy(ModuleSpec(module_class=WithCritic, model_config={}), seed=4)
+    assert not hasattr(policy.module, "critic")
+    assert not any(parameter.requires_grad for parameter in policy.module.parameters())
+    assert all(not name.startswith("critic") for name in policy.get_state()["tensors"])
+    whole = policy.build_module(seed=4)
+    assert whole.critic.weight.requires_grad
+    for name, tensor in policy.module.state_dict().items():
+        assert torch.equal(tensor, whole.state_dict()[name]), "the same seed gives the same weights"
+    back = Policy.from_state(policy.get_state())
+    assert back.act(OBS)[0] == policy.act(OBS)[0]
+
+
+def test_an_instance_given_as_module_keeps_the_parts_that_only_a_learner_needs():
+    module = WithCritic(VECTOR, ACTION)
+    policy = make_policy(ModuleSpec(module_class=module, model_config={}))
+    assert hasattr(module, "critic")
+    assert torch.equal(policy.build_module(seed=0).critic.weight, module.critic.weight)

@@ -79,8 +79,8 @@ def test_fusion_joins_what_the_encoders_of_the_parts_give_whatever_the_order_of_
     image = torch.randint(256, (2, 12, 10, 3), dtype=torch.uint8)
     tiny = torch.randint(256, (2, 2, 2, 1), dtype=torch.uint8)
     vector, choice = torch.randn(2, 4), torch.tensor([0, 2])
-    mlp, cnn, one_hot, tiny_mlp = encoder.parts  # in the order of the space
-    joined = torch.cat((mlp(vector), cnn(image), one_hot(choice), tiny_mlp(tiny)), -1)
+    cnn, one_hot, mlp, tiny_mlp = encoder.parts
+    joined = torch.cat((cnn(image), one_hot(choice), mlp(vector), tiny_mlp(tiny)), -1)
     expected = joined @ encoder.fusion.weight_0.T + encoder.fusion.bias_0
     torch.testing.assert_close(encoder({"c": tiny, "a": (image, choice), "b": vector}), expected)
     assert torch.equal(one_hot(choice), torch.tensor([[1.0, 0, 0], [0, 0, 1]]))

@@ -117,6 +117,8 @@ def test_transitions_are_those_of_a_literal_account(seed, same_step, capacity, n
     for buffer, account in fill_both(seed, same_step, capacity, num_slots, priorities):
         starts = account.starts()
         assert len(buffer) == len(starts)
+        num_finals = sum(entry.final is not None for row in account.rows for entry in row)
+        assert len(buffer.get_state()["ring"]["final_places"]) == num_finals  # none is kept for longer
         if not starts:
             continue
         for n_step in (1, 3, 50):

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from rl_core.algorithm.components import Updater
 
 
+GRADIENT_STEPS_PER_ROLLOUT = 4
+"""So many gradient steps share the cost of handing over a rollout and the weights; the policy lags that far behind."""
+
+
 class ReplayAlgorithmConfig(AlgorithmConfig):
     """Base of the configs of DQN, SAC, TD3 and TQC."""
 
@@ -26,11 +30,12 @@ class ReplayAlgorithmConfig(AlgorithmConfig):
     reporting = Section(ReportingSettings, min_sample_timesteps_per_iteration=1000)
 
     def num_rollout_steps(self) -> int:
-        """Work out the steps T per slot and rollout: what a gradient step is due for, at least one."""
+        """Work out the steps T per slot and rollout: by default what some gradient steps are due for, at least one."""
         runners = self.env_runners.settings
         if runners.rollout_fragment_length != "auto":
             return runners.rollout_fragment_length
-        return max(1, round(self.training.settings.env_steps_per_gradient_step / runners.num_envs_per_env_runner))
+        env_steps = GRADIENT_STEPS_PER_ROLLOUT * self.training.settings.env_steps_per_gradient_step
+        return max(1, round(env_steps / runners.num_envs_per_env_runner))
 
     def make_learner(self, module: RLModule, *, make_optimizer: OptimizerFactory, seed: int, name: str) -> Updater:
         """Make the learner of a module; see `AlgorithmConfig.make_learner`."""

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from rl_core.algorithm.config import AlgorithmConfig
-from rl_core.algorithms.ppo import prepare, train_outputs
+from rl_core.algorithms.ppo import prepare
 from rl_core.config.check import Range
 from rl_core.config.section import Section
 from rl_core.config.settings import EnvRunnerSettings, Fraction, Positive, ReportingSettings, Schedule
 from rl_core.learning.learner import AdvantageSettings, Objective, read_schedules
+from rl_core.learning.segments import without_padding
 from rl_core.module.rl_module import RLModule
 from rl_core.records import Batch
 
@@ -46,7 +47,9 @@ class A2CSettings(AdvantageSettings):
 
 def loss(module: RLModule, batch: Batch, settings: A2CSettings) -> tuple[Tensor, Mapping[str, Tensor]]:
     """Policy gradient, value loss and entropy bonus: `-mean(A log pi) + c_v mean((V - target)^2) - c_e mean(H)`."""
-    dist_inputs, value = train_outputs(module, batch)
+    dist_inputs, value = module.forward_train(batch.obs, batch.state)
+    if batch.real is not None:
+        dist_inputs, value = without_padding(dist_inputs, value, batch.real)
     log_prob, entropy = module.distribution.log_prob_and_entropy(dist_inputs, batch.action)
     advantage = batch.advantage
     if settings.normalize_advantage and len(advantage) > 1:

@@ -19,7 +19,7 @@ from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.config.check import Range
 from rl_core.config.section import Section
 from rl_core.learning.learner import AdvantageSettings, Metrics, Objective, read_schedules
-from rl_core.learning.segments import cut_segments
+from rl_core.learning.segments import cut_segments, without_padding
 from rl_core.module.rl_module import RLModule
 from rl_core.ops.losses import LossCoefficients, clipped_actor_critic_loss
 from rl_core.ops.returns import explained_variance, gae
@@ -93,17 +93,11 @@ def prepare(module: RLModule, rollout: Rollout, settings: AdvantageSettings) -> 
     return batch, {"explained_variance": float(explained_variance(batch.behavior_value, batch.value_target))}
 
 
-def train_outputs(module: RLModule, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Compute distribution inputs `[N, P]` and values `[N]` of a minibatch, of segments without their padding."""
-    dist_inputs, value = module.forward_train(batch.obs, batch.state)
-    if batch.real is None:
-        return dist_inputs, value
-    return dist_inputs.flatten(0, 1).index_select(0, batch.real), value.flatten().index_select(0, batch.real)
-
-
 def loss(module: RLModule, batch: Batch, settings: PPOSettings) -> tuple[Tensor, Mapping[str, Tensor]]:
     """Clipped surrogate, value loss and entropy bonus of one minibatch, plus a KL penalty if asked."""
-    dist_inputs, value = train_outputs(module, batch)
+    dist_inputs, value = module.forward_train(batch.obs, batch.state)
+    if batch.real is not None:
+        dist_inputs, value = without_padding(dist_inputs, value, batch.real)
     log_prob, entropy = module.distribution.log_prob_and_entropy(dist_inputs, batch.action)
     advantage = batch.advantage
     if settings.normalize_advantage and len(advantage) > 1:

@@ -140,6 +140,7 @@ class Learner(Generic[S]):
         self.name = name
         self.optimizer = make_optimizer(trainable(module))
         self.generator = torch.Generator().manual_seed(seed)
+        self._published = acting_tensors(module)  # the optimizer works in place: they stay the same tensors
         self.version = 0
         self.env_steps = 0
 
@@ -197,11 +198,7 @@ class Learner(Generic[S]):
 
     def weights(self) -> Weights:
         """Publish what acting needs of the module: views of the tensors, not copies."""
-        hidden = self.module.learner_only
-        tensors = {
-            name: tensor for name, tensor in self.module.state_dict().items() if name.split(".")[0] not in hidden
-        }
-        return Weights(version=self.version, tensors=tensors)
+        return Weights(version=self.version, tensors=self._published)
 
     def get_state(self) -> dict[str, Any]:
         """Return everything but the published weights that the next update depends on."""
@@ -229,6 +226,12 @@ class Learner(Generic[S]):
 def trainable(module: RLModule) -> dict[str, nn.Parameter]:
     """The parameters of a module that get gradients, by name."""
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def acting_tensors(module: RLModule) -> dict[str, Tensor]:
+    """The parameters and buffers of the parts that are published, by name."""
+    hidden = module.learner_only
+    return {name: tensor for name, tensor in module.state_dict().items() if name.split(".")[0] not in hidden}
 
 
 def learner_only_tensors(module: RLModule) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_core.errors import NonFiniteError
-from rl_core.learning.learner import Metrics, learner_only_tensors, to_device, trainable
+from rl_core.learning.learner import Metrics, acting_tensors, learner_only_tensors, to_device, trainable
 from rl_core.learning.optimizer import Optimizer, OptimizerFactory
 from rl_core.learning.replay_settings import ReplaySettings
 from rl_core.learning.schedule import value_at
@@ -111,6 +111,7 @@ class ReplayLearner(Generic[S]):
         self._is_recurrent = module.is_recurrent
         self.generator = torch.Generator().manual_seed(seed)
         self.buffer: ReplayBuffer | None = None
+        self._published = acting_tensors(module)  # the optimizer works in place: they stay the same tensors
         self.version = 0
         self.env_steps = 0
         self.num_gradient_steps = 0
@@ -238,11 +239,7 @@ class ReplayLearner(Generic[S]):
 
     def weights(self) -> Weights:
         """Publish what acting needs of the module: views of the tensors, not copies."""
-        hidden = self.module.learner_only
-        tensors = {
-            name: tensor for name, tensor in self.module.state_dict().items() if name.split(".")[0] not in hidden
-        }
-        return Weights(version=self.version, tensors=tensors)
+        return Weights(version=self.version, tensors=self._published)
 
     def get_state(self) -> dict[str, Any]:
         """Return everything but the published weights that the next update depends on."""

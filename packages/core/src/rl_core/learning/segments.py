@@ -68,6 +68,11 @@ def segment_minibatches(batch: Batch, *, size: int, num_epochs: int, generator: 
             yield _gather(batch, segments[chosen, :longest].t())
 
 
+def without_padding(dist_inputs: Tensor, value: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Pick the real samples of a module's outputs for segments: `[L, S, P]` and `[L, S]` to `[N, P]` and `[N]`."""
+    return dist_inputs.flatten(0, 1).index_select(0, real), value.flatten().index_select(0, real)
+
+
 def _gather(batch: Batch, index: Tensor) -> Batch:
     """Pick the samples of segments; `index` is `[L, S]`, -1 for padding, which repeats the segment's first step."""
     num_steps, num_segments = index.shape

@@ -165,7 +165,8 @@ class FusionEncoder(Encoder):
     def _add_parts(self, space: spaces.Space[Any], settings: ModelSettings) -> Tree:
         """Add encoders for all parts of a space; return the tree of their places in `parts`."""
         if isinstance(space, spaces.Dict):
-            return {key: self._add_parts(part, settings) for key, part in space.spaces.items()}
+            # Sorted, because equal spaces may list their keys in another order, for example when read from a file.
+            return {key: self._add_parts(space.spaces[key], settings) for key in sorted(space.spaces)}
         if isinstance(space, spaces.Tuple):
             return tuple(self._add_parts(part, settings) for part in space.spaces)
         if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
