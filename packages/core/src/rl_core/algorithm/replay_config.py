@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.config.section import Section
 from rl_core.config.settings import EnvRunnerSettings, ReportingSettings
+from rl_core.errors import ConfigError
 from rl_core.learning.optimizer import OptimizerFactory
 from rl_core.learning.replay_learner import ReplayLearner, ReplayObjective
 from rl_core.learning.replay_settings import ReplaySettings
@@ -38,7 +39,32 @@ class ReplayAlgorithmConfig(AlgorithmConfig):
         return max(1, round(env_steps / runners.num_envs_per_env_runner))
 
     def make_learner(self, module: RLModule, *, make_optimizer: OptimizerFactory, seed: int, name: str) -> Updater:
-        """Make the learner of a module; see `AlgorithmConfig.make_learner`."""
+        """Make the learner of a module; see `AlgorithmConfig.make_learner`.
+
+        Raises:
+            ConfigError: the module or the buffer cannot do what the settings ask for.
+        """
+        self._check_sequences(module)
         return ReplayLearner(
             module, self.training.settings, self.objective, make_optimizer=make_optimizer, seed=seed, name=name
         )
+
+    def _check_sequences(self, module: RLModule) -> None:
+        """Refuse a burn-in without memory, and sequences longer than what the buffer holds of an env slot."""
+        settings = self.training.settings
+        burn_in, capacity = settings.burn_in_len, settings.replay_buffer_config.capacity
+        if not module.is_recurrent:
+            if burn_in:
+                raise ConfigError(
+                    f"burn_in_len: got {burn_in}, expected 0: {type(module).__name__} has no memory to bring up to "
+                    "date. Leave it at 0, or give the module of DQN a memory: use_lstm, use_gru or use_attention."
+                )
+            return
+        num_slots = self.env_runners.settings.num_envs_per_env_runner
+        length, stored = burn_in + module.max_seq_len, -(-capacity // num_slots)
+        if length > stored:
+            raise ConfigError(
+                f"burn_in_len={burn_in} plus max_seq_len={module.max_seq_len} is {length} steps, but "
+                f"replay_buffer_config.capacity={capacity} holds {stored} steps of each of {num_slots} env slots, so "
+                f"that no sequence would be whole. Set capacity to at least {length * num_slots}."
+            )

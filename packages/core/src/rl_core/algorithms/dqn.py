@@ -150,7 +150,13 @@ def explore(module: QNetwork, settings: DQNSettings, env_steps: int) -> None:
     module.epsilon.fill_(value_at(settings.epsilon, env_steps))
 
 
-OBJECTIVE = ReplayObjective(groups={"q": Group(parts=("q",))}, targets=("q",), losses=losses, explore=explore)
+OBJECTIVE = ReplayObjective(
+    groups={"q": Group(parts=("q",))},
+    targets=("q",),
+    losses=losses,
+    report=("td_loss", "td_error", "q_mean"),
+    explore=explore,
+)
 
 
 class DQNConfig(ReplayAlgorithmConfig):

@@ -90,7 +90,9 @@ def prepare(module: RLModule, rollout: Rollout, settings: AdvantageSettings) -> 
         state=tree_map(flat, rollout.state),
         segments=segments,
     )
-    return batch, {"explained_variance": float(explained_variance(batch.behavior_value, batch.value_target))}
+    target = advantage + value[:-1]
+    columns = (value[:-1], target) if rollout.valid is None else (value[:-1][rollout.valid], target[rollout.valid])
+    return batch, {"explained_variance": float(explained_variance(*(column.flatten() for column in columns)))}
 
 
 def loss(module: RLModule, batch: Batch, settings: PPOSettings) -> tuple[Tensor, Mapping[str, Tensor]]:

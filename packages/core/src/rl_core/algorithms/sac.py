@@ -98,7 +98,10 @@ def losses(
 def _discrete_losses(
     module: ActorQ, target: Critics, batch: Transitions, settings: SACSettings, alpha: Tensor
 ) -> Losses:
-    """The same with expectations over the actions instead of samples. Source: Christodoulou 2019, equations 10 to 12."""
+    """The same with expectations over the actions instead of samples.
+
+    Source: Christodoulou 2019, equations 10 to 12.
+    """
     with torch.no_grad():
         next_log_prob = module.policy(batch.next_obs).log_softmax(-1)
         next_value = discrete_soft_value(target(batch.next_obs).amin(0), next_log_prob, alpha)
@@ -153,7 +156,8 @@ GROUPS = {
     "actor": Group(parts=("policy",), lr="actor_lr"),
     "alpha": Group(parts=("log_alpha",), lr="alpha_lr"),
 }
-OBJECTIVE = ReplayObjective(groups=GROUPS, targets=("critic",), losses=losses)
+REPORT = ("critic_loss", "policy_loss", "alpha_loss", "alpha", "entropy", "q_mean", "td_error")
+OBJECTIVE = ReplayObjective(groups=GROUPS, targets=("critic",), losses=losses, report=REPORT)
 
 
 class SACConfig(ReplayAlgorithmConfig):

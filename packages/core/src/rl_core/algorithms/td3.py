@@ -41,7 +41,7 @@ class TD3Settings(ReplaySettings):
     critic_lr: Schedule | None = None
     """Learning rate of the critics; None takes `lr`."""
     policy_delay: Positive = 2
-    """Gradient steps of the critics for each of the actor."""
+    """Gradient steps of the critics for each of the actor and of the target networks."""
     exploration_noise: NonNegative = 0.1
     """Standard deviation of the noise on actions while sampling."""
     target_noise: NonNegative = 0.2
@@ -78,7 +78,7 @@ def losses(module: ActorQ, targets: Mapping[str, Any], batch: Transitions, setti
         "td_error": error.detach().abs().mean(),
     }
     by_group = {"critic": critic_loss}
-    if draw.step % settings.policy_delay == 0:
+    if (draw.step + 1) % settings.policy_delay == 0:
         action = module.policy(batch.obs).view_as(batch.action)
         by_group["actor"] = -critic(batch.obs, action)[0].mean()
         report["policy_loss"] = by_group["actor"].detach()
@@ -95,6 +95,7 @@ OBJECTIVE = ReplayObjective(
     groups={"critic": Group(parts=("critic",), lr="critic_lr"), "actor": Group(parts=("policy",), lr="actor_lr")},
     targets=("policy", "critic"),
     losses=losses,
+    report=("critic_loss", "policy_loss", "q_mean", "td_error"),
     explore=explore,
 )
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import torch
 
 from rl_core.algorithm.replay_config import ReplayAlgorithmConfig
-from rl_core.algorithms.sac import ACTOR_MODEL, GROUPS, SACSettings, gather, target_entropy
+from rl_core.algorithms.sac import ACTOR_MODEL, GROUPS, REPORT, SACSettings, gather, target_entropy
 from rl_core.config.check import Range
 from rl_core.config.section import Section
 from rl_core.config.settings import ModuleSettings, Positive
@@ -71,7 +71,7 @@ def losses(
     return gather(critic_loss, policy_loss, alpha_loss, error=error, q=q, entropy=-log_prob, alpha=alpha)
 
 
-OBJECTIVE = ReplayObjective(groups=GROUPS, targets=("critic",), losses=losses)
+OBJECTIVE = ReplayObjective(groups=GROUPS, targets=("critic",), losses=losses, report=REPORT)
 
 
 class TQCConfig(ReplayAlgorithmConfig):

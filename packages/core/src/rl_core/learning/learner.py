@@ -259,6 +259,8 @@ def _describe_failure(name: str, loss: float, norm: float, batch: Batch) -> str:
     ]
     for field in dataclasses.fields(batch):
         for leaf in tree_leaves(getattr(batch, field.name)):
+            if leaf is None:
+                continue
             values = leaf.double()
             bad = int((~values.isfinite()).sum())
             lines.append(

@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from rl_core.errors import NonFiniteError
+from rl_core.errors import ConfigError, NonFiniteError
 from rl_core.learning.learner import Metrics, acting_tensors, learner_only_tensors, to_device, trainable
 from rl_core.learning.optimizer import Optimizer, OptimizerFactory
 from rl_core.learning.replay_settings import ReplaySettings
@@ -30,9 +30,10 @@ class Losses(NamedTuple):
     """What an off-policy algorithm makes of one batch."""
 
     by_group: Mapping[str, Tensor]
-    """The scalar to minimise for each group of parameters; a group left out is not trained this time."""
+    """The scalar to minimise for each group of parameters. A group left out is not trained this time, and the targets
+    wait until all groups are."""
     report: Mapping[str, Tensor]
-    """Scalars to report; the same names each time."""
+    """Scalars to report, by names of the objective's `report`; one that is not known this time may be left out."""
     td_error: Tensor | None = None
     """`[N]`, or `[S]` for sequences: the new priorities of what was drawn; None keeps the old ones."""
 
@@ -67,6 +68,8 @@ class ReplayObjective(Generic[S]):
     losses: Callable[[Any, Mapping[str, Any], Any, S, Draw], Losses]
     """`losses(module, targets, batch, settings, draw)`, all at the same weights; the batch is `Transitions`, or
     `Sequences` for a recurrent module."""
+    report: tuple[str, ...]
+    """Names of what the losses report, so that results have them before learning starts."""
     explore: Callable[[Any, S, int], None] | None = None
     """`explore(module, settings, env_steps)` sets buffers of the module that decide how it explores."""
 
@@ -99,6 +102,7 @@ class ReplayLearner(Generic[S]):
         self.objective = objective
         self.name = name
         parameters = trainable(module)
+        _check_parts(module, objective, parameters)
         self.optimizers: dict[str, Optimizer] = {
             group: make_optimizer({key: value for key, value in parameters.items() if key.split(".")[0] in part.parts})
             for group, part in objective.groups.items()
@@ -118,7 +122,7 @@ class ReplayLearner(Generic[S]):
         self._num_stored = 0
         self._due = 0.0
         self._target_due = 0.0
-        self._metric_names: tuple[str, ...] = ()
+        self._metric_names = (*objective.report, *(f"grad_norm_{group}" for group in objective.groups))
         self._explore()
 
     @property
@@ -149,7 +153,8 @@ class ReplayLearner(Generic[S]):
             reports.append(self._gradient_step(buffer))
         self._explore()
         self.version += 1
-        values = torch.stack(reports).mean(0).tolist() if reports else [math.nan] * len(self._metric_names)
+        # NaN: what a step left out, such as the loss of a group that it did not train.
+        values = torch.stack(reports).nanmean(0).tolist() if reports else [math.nan] * len(self._metric_names)
         metrics = dict(zip(self._metric_names, values, strict=True))
         metrics |= {
             "num_gradient_steps": self.num_gradient_steps,
@@ -183,10 +188,8 @@ class ReplayLearner(Generic[S]):
             self.optimizers[group].step(self._lr(group))
         if losses.td_error is not None and settings.replay_buffer_config.type == "prioritized":
             buffer.update_priorities(batch.index, losses.td_error.abs())
-        self._follow()
+        self._follow(all_trained=len(losses.by_group) == len(self.optimizers))
         self.num_gradient_steps += 1
-        if not self._metric_names:
-            self._metric_names = tuple(figures)
         return torch.tensor([float(figures.get(name, math.nan)) for name in self._metric_names])
 
     def _draw(self, buffer: ReplayBuffer) -> Transitions | Sequences:
@@ -211,11 +214,11 @@ class ReplayLearner(Generic[S]):
         schedule = getattr(self.settings, self.objective.groups[group].lr)
         return value_at(self.settings.lr if schedule is None else schedule, self.env_steps)
 
-    def _follow(self) -> None:
+    def _follow(self, *, all_trained: bool) -> None:
         """Move the target networks towards the trained ones when that is due: `target += tau (online - target)`."""
         settings = self.settings
         self._target_due += settings.env_steps_per_gradient_step
-        if self._target_due < settings.target_network_update_freq:
+        if not all_trained or self._target_due < settings.target_network_update_freq:
             return
         self._target_due = 0.0
         with torch.no_grad():
@@ -256,7 +259,6 @@ class ReplayLearner(Generic[S]):
             "env_steps": self.env_steps,
             "num_gradient_steps": self.num_gradient_steps,
             "due": (self._due, self._target_due),
-            "metric_names": self._metric_names,
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -273,7 +275,6 @@ class ReplayLearner(Generic[S]):
         self.version, self.env_steps = state["version"], state["env_steps"]
         self.num_gradient_steps, self._num_stored = state["num_gradient_steps"], state["num_stored"]
         self._due, self._target_due = state["due"]
-        self._metric_names = tuple(state["metric_names"])
         self.buffer = None
         if state["buffer"] is None:
             self._num_stored, self._due = 0, 0.0  # fill the buffer again before learning goes on
@@ -282,3 +283,18 @@ class ReplayLearner(Generic[S]):
             self.buffer.set_state(state["buffer"])
             self.generator.set_state(state["generator"])
         self._explore()
+
+
+def _check_parts(module: RLModule, objective: ReplayObjective[Any], parameters: Mapping[str, nn.Parameter]) -> None:
+    """Refuse a module without the parts that the objective trains, or with parameters that nothing would train."""
+    parts = [part for group in objective.groups.values() for part in group.parts]
+    missing = [part for part in (*parts, *objective.targets) if not hasattr(module, part)]
+    idle = [name for name in parameters if name.split(".")[0] not in parts]
+    if missing or idle:
+        problems = [f"it has no {part!r}" for part in dict.fromkeys(missing)]
+        problems += [f"nothing would train {name}" for name in idle[:8]]
+        raise ConfigError(
+            f"module_class: {type(module).__name__} does not fit this algorithm, which trains the parts "
+            f"{', '.join(map(repr, parts))}: {'; '.join(problems)}. Derive it from the algorithm's own module, and "
+            "freeze what shall not be trained with requires_grad_(False)."
+        )

@@ -68,8 +68,8 @@ class ReplaySettings(TrainingSettings):
         capacity, start = self.replay_buffer_config.capacity, self.num_steps_sampled_before_learning_starts
         if start > capacity:
             raise ConfigError(
-                f"num_steps_sampled_before_learning_starts: got {start}, expected at most replay_buffer_config.capacity, "
-                f"which is {capacity}: learning would never start."
+                f"num_steps_sampled_before_learning_starts: got {start}, expected at most "
+                f"replay_buffer_config.capacity, which is {capacity}: learning would never start."
             )
         if isinstance(self.n_step, tuple) and self.n_step[0] > self.n_step[1]:
             raise ConfigError(f"n_step: got {self.n_step}, expected (low, high) with low <= high.")

@@ -36,6 +36,12 @@ class TorchOptimizer:
         self.parameters = list(parameters.values())
         self.optimizers = _optimizers(parameters, learners, training)
         self.schedulers = [make(optimizer) for make in learners.lr_scheduler_fns for optimizer in self.optimizers]
+        for scheduler in self.schedulers:
+            if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                raise ConfigError(
+                    "learners.lr_scheduler_fns: ReduceLROnPlateau waits for a figure, and none is known after an "
+                    "optimiser step. Use a scheduler that counts steps, or training(target_kl=...) of PPO."
+                )
         trained = {
             id(one) for optimizer in self.optimizers for group in optimizer.param_groups for one in group["params"]
         }
@@ -56,7 +62,7 @@ class TorchOptimizer:
         grads = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         norms = torch.stack(torch._foreach_norm(grads)) if grads else torch.zeros(1)
         norm = float(torch.linalg.vector_norm(norms))
-        if bound is None or not math.isfinite(norm):
+        if bound is None or not grads or not math.isfinite(norm):
             return norm
         if by == "value":
             torch._foreach_clamp_min_(grads, -bound)
@@ -92,10 +98,9 @@ class TorchOptimizer:
         """
         try:
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-                moments = {int(key): value for key, value in saved["state"].items()}
-                optimizer.load_state_dict({**saved, "state": moments})
+                optimizer.load_state_dict(_with_number_keys(saved))
             for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
-                scheduler.load_state_dict(dict(saved))
+                scheduler.load_state_dict(_with_number_keys(saved))
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"The saved optimizers are others than those of this run: {error}.") from error
 
@@ -122,6 +127,15 @@ def _optimizers(
     if not optimizers:
         raise ConfigError("learners.optimizer_fn returned no optimizer.")
     return optimizers
+
+
+def _with_number_keys(value: Any) -> Any:
+    """Copy nested state and undo `_with_text_keys`."""
+    if isinstance(value, Mapping):
+        return {int(key) if key.isdigit() else key: _with_number_keys(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_number_keys(item) for item in value]
+    return value.clone() if isinstance(value, torch.Tensor) else value
 
 
 def _with_text_keys(value: Any) -> Any:

@@ -46,8 +46,8 @@ class ActorQSettings(Settings):
         """Refuse a memory: these modules have none."""
         if self.model.has_memory:
             raise ConfigError(
-                "use_lstm, use_gru, use_attention: this algorithm's module has no memory. Use PPO, A2C or DQN, or stack "
-                "observations."
+                "use_lstm, use_gru, use_attention: this algorithm's module has no memory. Use PPO, A2C or DQN, or "
+                "stack observations."
             )
 
 
@@ -63,7 +63,7 @@ class Critics(nn.Module):
         super().__init__()
         model = settings.model
         self.encoder = None if is_plain_vector(space) else make_encoder(space, model)
-        num_features: int = space.shape[0] if self.encoder is None else self.encoder.num_features  # type: ignore[index,assignment]
+        num_features: int = space.shape[0] if self.encoder is None else self.encoder.num_features  # type: ignore[index]
         self.action_shape = () if isinstance(action_space, spaces.Discrete) else action_space.shape
         self.takes_action = not isinstance(action_space, spaces.Discrete)
         num_outputs = settings.num_quantiles if self.takes_action else int(action_space.n)  # type: ignore[attr-defined]
@@ -77,7 +77,7 @@ class Critics(nn.Module):
         )
 
     def forward(self, obs: Tree, action: Tensor | None = None) -> Tensor:
-        """Map `[N, ...]` to `[C, N, M]`, or without an action to `[C, N, A]`."""
+        """Map `[..., *observation shape]` to `[C, ..., M]`, or without an action to `[C, ..., A]`."""
         features = obs if self.encoder is None else self.encoder(obs)
         if action is not None:
             features = torch.cat((features, flatten_event(action, self.action_shape or ())), -1)
@@ -97,7 +97,7 @@ class Actor(nn.Module):
         """Make and initialise the layers; `bounds` `[D]` make the outputs actions between them."""
         super().__init__()
         self.encoder = make_encoder(space, model)
-        sizes: tuple[int, ...] = (self.encoder.num_features, *model.head_fcnet_hiddens, num_outputs)  # type: ignore[assignment]
+        sizes: tuple[int, ...] = (self.encoder.num_features, *model.head_fcnet_hiddens, num_outputs)
         self.head = MLP(
             sizes,
             activation=model.head_fcnet_activation,
@@ -173,7 +173,7 @@ class ActorQ(RLModule):
         return torch.cat((outputs, self.exploration.expand(*outputs.shape[:-1], 2)), -1), state
 
     def forward_value(self, obs: Tree, state: Tree = ()) -> Tensor:
-        """Return the least critic's value of the best action `[N]`."""
+        """Return the least critic's value of the best action `[...]`."""
         if not self.critic.takes_action:
             value: Tensor = self.critic(obs).amin(0).amax(-1)
             return value

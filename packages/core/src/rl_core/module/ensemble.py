@@ -40,15 +40,16 @@ class EnsembleMLP(nn.Module):
             self.register_parameter(f"bias_{index}", bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[N, sizes[0]]`, the same for all, or `[C, N, sizes[0]]` to `[C, N, sizes[-1]]`."""
-        if x.ndim == 2:
-            x = x.expand(self.num_members, -1, -1)
+        """Map `[..., sizes[0]]`, the same for all, to `[C, ..., sizes[-1]]`."""
+        leading = x.shape[:-1]
+        x = x.reshape(-1, x.shape[-1]).expand(self.num_members, -1, -1)
         parameters = tuple(self._parameters.values())  # weight_0, bias_0, weight_1, ...: the order of registration
         last = len(parameters) - 2
         for index in range(0, len(parameters), 2):
             weight, bias = parameters[index], parameters[index + 1]
-            assert weight is not None and bias is not None
+            assert weight is not None
+            assert bias is not None
             x = torch.baddbmm(bias, x, weight.mT)
             if index < last and self._activate is not None:
                 x = self._activate(x)
-        return x
+        return x.view(self.num_members, *leading, -1)

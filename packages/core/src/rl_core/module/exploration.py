@@ -115,9 +115,10 @@ class NoisyAction(Distribution):
         """Return the normal log density `[...]`; without noise 0 at the action itself and -inf elsewhere."""
         deviation = self._deviation(inputs)
         difference = flatten_event(action, self.shape) - inputs[..., : self.size]
-        scaled = torch.where(difference == 0, 0.0, difference / deviation)
-        log_deviation = torch.where(deviation > 0, deviation, 1.0).log()
-        return -(0.5 * scaled.square() + log_deviation + 0.5 * math.log(2 * math.pi)).sum(-1)
+        noisy = deviation > 0
+        safe = torch.where(noisy, deviation, 1.0)
+        density = -(0.5 * (difference / safe).square() + safe.log() + 0.5 * math.log(2 * math.pi))
+        return torch.where(noisy, density, torch.where(difference == 0, 0.0, -math.inf)).sum(-1)
 
     def entropy(self, inputs: Tensor) -> Tensor:
         """Return `sum(log deviation + 0.5 log(2 pi e))` `[...]`; -inf without noise."""

@@ -43,9 +43,14 @@ class QNetworkSettings(Settings):
     """Scale of that noise at the start. Source: Fortunato et al. 2018, section 3.2."""
 
     def check(self) -> None:
-        """Refuse a distribution without room."""
+        """Refuse a distribution without room, or with a memory."""
         if not self.v_min < self.v_max:
             raise ConfigError(f"v_min, v_max: got {self.v_min} and {self.v_max}, expected v_min < v_max.")
+        if self.num_atoms > 1 and self.model.has_memory:
+            raise ConfigError(
+                f"num_atoms: got {self.num_atoms} together with use_lstm, use_gru or use_attention, expected 1: with a "
+                "memory the mean of the returns is learned alone."
+            )
 
 
 class QValues(nn.Module):
@@ -141,28 +146,27 @@ class QNetwork(RLModule):
     def forward_policy(self, obs: Tree, state: Tree) -> tuple[Tensor, Tree]:
         """Return the action values and epsilon, see `EpsilonGreedy`, and the next state."""
         features, state = self._features(obs, state)
-        value = self.q.mean(self.q.outputs(features))
-        epsilon = self.epsilon.expand(*value.shape[:-1], 1)
-        if not self.settings.noisy:
-            return torch.cat((value, epsilon), -1), state
-        plain = self.q.mean(self.q.outputs(features, noisy=False))
-        return torch.cat((value, plain, epsilon), -1), state
+        return self._inputs(features)[0], state
 
     def forward_value(self, obs: Tree, state: Tree = ()) -> Tensor:
         """Return the value of the best action `[...]`."""
-        return self.q.mean(self.q.outputs(self._features(obs, state)[0])).amax(-1)
+        return self._inputs(self._features(obs, state)[0])[1]
 
     def forward_train(self, obs: Tree, state: Tree = ()) -> tuple[Tensor, Tensor]:
         """Return the distribution inputs and best values; of segments `[L, S, ...]` for a recurrent module."""
-        if not self.is_recurrent:
-            return self.forward_policy(obs, ())[0], self.forward_value(obs)
-        value = self.q.mean(self.q.sequence(obs, state))
-        epsilon = self.epsilon.expand(*value.shape[:-1], 1)
-        repeated = (value, value) if self.settings.noisy else (value,)
-        return torch.cat((*repeated, epsilon), -1), value.amax(-1)
+        trunk = self.q.trunk
+        return self._inputs(trunk.sequence(obs, state) if isinstance(trunk, RecurrentTrunk) else trunk(obs))
 
     def _features(self, obs: Tree, state: Tree) -> tuple[Tensor, Tree]:
         """Map one step of observations to features and the next state."""
         if isinstance(self.q.trunk, RecurrentTrunk):
             return self.q.trunk.step(obs, state)
         return self.q.trunk(obs), state
+
+    def _inputs(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Map features to the distribution's inputs and the values of the best actions."""
+        value = self.q.mean(self.q.outputs(features))
+        parts = [value, self.epsilon.expand(*value.shape[:-1], 1)]
+        if self.settings.noisy:
+            parts.insert(1, self.q.mean(self.q.outputs(features, noisy=False)))
+        return torch.cat(parts, -1), value.amax(-1)

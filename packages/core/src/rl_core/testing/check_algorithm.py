@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,17 +95,22 @@ def _check_equal(expected: list[dict[str, float]], got: list[dict[str, float]], 
 def _check_config(config: AlgorithmConfig) -> None:
     try:
         stored = json.loads(json.dumps(config.to_dict()))
-        back = type(config).from_dict(stored)
+        back = type(config).from_dict(stored, allow=_own_packages())
     except (ConfigError, TypeError) as error:
         raise AlgorithmCheckError(f"The config does not survive JSON: {error}") from error
     _demand(type(back) is type(config), f"The config came back from JSON as a {type(back).__name__}.")
     _demand(back.to_dict() == config.to_dict(), "The config came back from JSON with other settings.")
 
 
+def _own_packages() -> set[str]:
+    """Everything imported in this process: the config came from here, its functions may be named."""
+    return {name.partition(".")[0] for name in sys.modules}
+
+
 def _check_resuming(first: Algorithm, twin: Algorithm, folder: Path) -> None:
     """Checkpoint in the middle of episodes; go on here, from the file, and in an algorithm restored in place."""
     path = first.save(folder / "first")
-    resumed = Algorithm.from_checkpoint(path)
+    resumed = Algorithm.from_checkpoint(path, allow=_own_packages())
     try:
         expected = [first.train() for _ in range(_NUM_ITERATIONS)]
         if first.env_runner.get_state().get("env", True) is None:
@@ -118,7 +124,7 @@ def _check_resuming(first: Algorithm, twin: Algorithm, folder: Path) -> None:
     finally:
         resumed.stop()
     for name, policy in first.env_runner.policies.items():
-        _check_policy(name, policy, Policy.from_checkpoint(path, name))
+        _check_policy(name, policy, Policy.from_checkpoint(path, name, allow=_own_packages()))
 
 
 def _check_policy(name: str, policy: Policy, exported: Policy) -> None:

@@ -1,0 +1,99 @@
+"""A policy as an ONNX file."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rl_core._internal.tree import tree_leaves
+from rl_core.errors import RLError
+from rl_core.onnx import metadata
+from rl_core.onnx.graph import PolicyGraph
+from rl_core.onnx.parity import check_parity
+from rl_core.onnx.session import open_session
+from rl_core.policy import Policy
+
+OPSET = 17
+"""The ONNX operators used: the first set with layer normalisation, which PyTorch 2.6 and onnxruntime 1.20 know."""
+_TRACE_BATCH = 2  # not 1, which could broadcast
+
+
+def export_onnx(policy: Policy, path: str | Path) -> Path:
+    """Write a policy as one ONNX file that `OnnxPolicy` or any ONNX runtime can run.
+
+    Inputs of the graph are the leaves of the module's observation, `obs` or `obs.<key>...`, and of its recurrent state,
+    `state.0`, ...; outputs are the leaves of the action, `action` or `action.<key>...`, by the mode of the
+    distribution, `dist_inputs` `[B, P]`, and `next_state.0`, .... All have a batch axis of any length. What stands
+    around the module (spaces, connectors with their statistics, initial state) is in the model's metadata.
+
+    Convolutions that were set to compute in bfloat16 compute in float32 there. Before the file gets its name, its
+    numbers are compared with PyTorch's over several steps on observations drawn from the space.
+
+    Args:
+        policy: Trained. It is not changed.
+        path: The file, by custom `*.onnx`; one that exists is replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        RLError: the extra `onnx` is missing, the module does something that ONNX cannot express, its numbers differ, or
+            the file cannot be written.
+        ConfigError: a connector has no import path.
+    """
+    path = Path(path)
+    onnx = _import_onnx()
+    # TorchScript's exporter, because the other one needs the package onnxscript and seconds instead of milliseconds.
+    graph = _Graph(policy)
+    model = onnx.load_model_from_string(_trace(graph))
+    text = metadata.to_text(policy, obs_names=graph.obs_names, action_names=graph.action_names)
+    onnx.helper.set_model_props(model, {metadata.KEY: text})
+    content = model.SerializeToString()
+    _check_parity(graph, open_session(content, str(path)))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        raise RLError(f"export_onnx: cannot write {path}: {error}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _trace(graph: _Graph) -> bytes:
+    """Record one step and return the model."""
+    buffer = io.BytesIO()
+    leaves = (*tree_leaves(_drawn_obs(graph, _TRACE_BATCH, np.random.default_rng(0))), *tree_leaves(graph.state))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's age, and of branches on shapes, which the comparison tests
+        try:
+            torch.onnx.export(
+                graph,
+                leaves,
+                buffer,
+                input_names=graph.inputs,
+                output_names=graph.outputs,
+                dynamic_axes={name: {0: "batch"} for name in (*graph.inputs, *graph.outputs)},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        except Exception as error:  # the exporter's own and whatever the module raises
+            raise RLError(
+                f"export_onnx: {type(graph.module).__name__} cannot be written in ONNX's operators of version {OPSET}: "
+                f"{error}"
+            ) from error
+    return buffer.getvalue()
+
+
+def _import_onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise RLError(f"onnx is needed to export a policy ({error}): {metadata.INSTALL_HINT}") from error
+    return onnx
