@@ -53,12 +53,26 @@ MEASUREMENTS = {
     "loop": Measurement(name="loop", value="env_steps_per_s", better="higher", columns=("cpu_share",)),
     "sampling": Measurement(name="sampling", value="env_steps_per_s", better="higher", columns=("cpu_share",)),
     "learn": Measurement(name="learn", value="seconds", better="lower", columns=("env_steps", "reached")),
+    "dqn": Measurement(name="dqn", value="env_steps_per_s", better="higher", columns=("cpu_share",)),
+    "sac": Measurement(name="sac", value="env_steps_per_s", better="higher", columns=("cpu_share",)),
+    "pong": Measurement(name="pong", value="env_steps_per_s", better="higher", columns=("cpu_share",)),
+    "pong_sampling": Measurement(name="pong_sampling", value="env_steps_per_s", better="higher", columns=("cpu_share",)),
+    "recurrent": Measurement(name="recurrent", value="env_steps_per_s", better="higher", columns=("num_parameters",)),
+    "replay": Measurement(name="replay", value="microseconds", better="lower", columns=()),
+    "act": Measurement(name="act", value="microseconds", better="lower", columns=()),
     "startup": Measurement(
         name="startup",
         value="ready_s",
         better="lower",
         columns=("import_s", "first_iteration_s", "memory_mib", "modules", "needless_after_iteration"),
     ),
+}
+
+GROUPS = {
+    "dqn": "CartPole, batch 64, 4 env steps per gradient step",
+    "sac": "Pendulum, batch 256, 1 env step per gradient step",
+    "pong": "8 envs x 128",
+    "pong_sampling": "8 envs x 128",
 }
 
 
@@ -68,6 +82,16 @@ def cases(measurement: str) -> Iterator[Case]:
         yield Case(contestant="ours", group="to 475", variant="defaults")
         yield Case(contestant="sb3", group="to 475", variant="zoo")
         yield Case(contestant="ours", group="to 475", variant="tuned", settings={"tuned_settings": True})
+    elif measurement in ("dqn", "sac", "pong", "pong_sampling"):
+        yield from (Case(contestant=name, group=GROUPS[measurement]) for name in ("ours", "sb3"))
+        if measurement.startswith("pong"):
+            settings = {"half": True}
+            yield Case(contestant="ours", group=GROUPS[measurement], variant="bfloat16", settings=settings)
+    elif measurement == "recurrent":
+        yield Case(contestant="ours", group="8 envs", variant="feed-forward")
+        yield Case(contestant="ours", group="8 envs", variant="LSTM", settings={"memory": True})
+    elif measurement in ("replay", "act"):
+        yield Case(contestant="ours", group="one call")
     elif measurement == "startup":
         yield from (Case(contestant=name, group="start") for name in ("ours", "sb3", "rllib"))
     elif measurement == "loop":

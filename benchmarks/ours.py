@@ -9,7 +9,7 @@ import tempfile
 import time
 from typing import Any
 
-from benchmarks.work import ENV, Figures, Work, measure_rate, measure_startup
+from benchmarks.work import ENV, PENDULUM, PONG, Figures, Work, measure_rate, measure_startup
 
 TUNED_SETTINGS = (
     "training.train_batch_size_per_learner=1024",
@@ -63,6 +63,130 @@ def sampling(work: Work) -> Figures:
     figures = measure_rate(work, lambda: int(algorithm.env_runner.sample().env_steps))
     algorithm.stop()
     return figures
+
+
+def _rate_of(config: Any, work: Work) -> Figures:
+    """Measure `train` of a config."""
+    algorithm = config.debugging(seed=work.seed).build()
+
+    def iterate() -> int:
+        before = algorithm.env_steps
+        algorithm.train()
+        return int(algorithm.env_steps - before)
+
+    figures = measure_rate(work, iterate)
+    algorithm.stop()
+    return figures
+
+
+def dqn(work: Work) -> Figures:
+    """Measure `train` of plain DQN: 2x256 relu network, batch 64, a gradient step per 4 env steps."""
+    from rl_core import DQNConfig
+
+    config = DQNConfig().environment(ENV).training(train_batch_size_per_learner=64, double_q=False, dueling=False)
+    return _rate_of(config, work)
+
+
+def sac(work: Work) -> Figures:
+    """Measure `train` of SAC: 2x256 relu networks, batch 256, a gradient step per env step."""
+    from rl_core import SACConfig
+
+    return _rate_of(SACConfig().environment(PENDULUM).reporting(min_sample_timesteps_per_iteration=100), work)
+
+
+def _pong(work: Work) -> Any:
+    """PPO on Pong with the Nature network: 8 envs x 128 steps, 4 epochs, 4 minibatches."""
+    import ale_py  # noqa: F401 # registers the env
+    from rl_core import PPOConfig
+
+    return (
+        PPOConfig()
+        .environment(PONG)
+        .env_runners(num_envs_per_env_runner=work.num_envs, gym_env_vectorize_mode="vector_entry_point")
+        .training(train_batch_size_per_learner=work.batch_size, minibatch_size=work.minibatch_size, num_epochs=4)
+        .rl_module(model_config={"conv_dtype": "bfloat16" if work.half else "float32"})
+        .learners(num_threads=1)
+        .debugging(seed=work.seed)
+    )
+
+
+def pong(work: Work) -> Figures:
+    """Measure `train` on Pong; an env step is 4 frames."""
+    return _rate_of(_pong(work), work)
+
+
+def pong_sampling(work: Work) -> Figures:
+    """Measure the env runner's `sample` on Pong."""
+    algorithm = _pong(work).build()
+    figures = measure_rate(work, lambda: int(algorithm.env_runner.sample().env_steps))
+    algorithm.stop()
+    return figures
+
+
+def recurrent(work: Work) -> Figures:
+    """Measure PPO's loop with an LSTM, or with a feed-forward network of about as many parameters."""
+    memory = {"use_lstm": True, "lstm_cell_size": 64, "fcnet_hiddens": (64,), "max_seq_len": 32}
+    model = memory if work.memory else {"fcnet_hiddens": (128, 128), "vf_share_layers": False}
+    config_ = config(work).rl_module(model_config={"vf_share_layers": "auto", **model})
+    algorithm = config_.build()
+    parameters = sum(parameter.numel() for parameter in algorithm.policy.module.parameters())
+    algorithm.stop()
+    return {**_rate_of(config_, work), "num_parameters": parameters}
+
+
+def replay(work: Work) -> Figures:
+    """Measure drawing 256 of a million transitions in proportion to their priorities."""
+    import numpy as np
+    import torch
+    from rl_core import Rollout
+    from rl_core.replay.buffer import ReplayBuffer
+    from rl_core.replay.priorities import PrioritySettings
+
+    torch.set_num_threads(1)
+    num_steps, num_slots, size = 1000, 8, 1_000_000
+    buffer = ReplayBuffer(size, num_slots=num_slots, seed=work.seed, priorities=PrioritySettings())
+    never = torch.zeros(num_steps, num_slots, dtype=torch.bool)
+    for _ in range(size // (num_steps * num_slots)):
+        buffer.add(
+            Rollout(
+                obs=torch.randn(num_steps + 1, num_slots, 17),
+                action=torch.randn(num_steps, num_slots, 6),
+                reward=torch.randn(num_steps, num_slots),
+                terminated=never,
+                truncated=never,
+                valid=None,
+                final_index=torch.zeros(0, dtype=torch.int64),
+                final_obs=None,
+                behavior_dist_inputs=torch.zeros(num_steps, num_slots, 1),
+                policy_version=0,
+                env_steps=num_steps * num_slots,
+            )
+        )
+    buffer.update_priorities(torch.arange(len(buffer)), torch.rand(len(buffer)))
+    return {"microseconds": _median_us(lambda: buffer.sample(256, n_step=1, gamma=0.99), np)}
+
+
+def act(work: Work) -> Figures:
+    """Measure `Policy.act` with one observation and 2x64 networks."""
+    import numpy as np
+
+    algorithm = config(work).build()
+    policy, obs = algorithm.policy, np.zeros(4, np.float32)
+    figures = {"microseconds": _median_us(lambda: policy.act(obs), np)}
+    algorithm.stop()
+    return figures
+
+
+def _median_us(call: Any, np: Any) -> float:
+    """Median time of a call in microseconds, after a warm-up."""
+    for _ in range(200):
+        call()
+    times = []
+    for _ in range(2000):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return float(np.median(times) * 1e6)
 
 
 def startup(work: Work) -> Figures:

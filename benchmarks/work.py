@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 ENV = "CartPole-v1"
+PENDULUM = "Pendulum-v1"
+PONG = "ALE/Pong-v5"
 
 Figures = dict[str, Any]
 """What one measurement found, by name; plain numbers and strings, so that it can be printed as JSON."""
@@ -44,6 +46,10 @@ class Work:
     """How long to measure, at least; a whole number of iterations is run."""
     seed: int = 0
     """Seed of weights, sampling and envs."""
+    half: bool = False
+    """`pong`: convolutions in bfloat16."""
+    memory: bool = False
+    """`recurrent`: an LSTM instead of a feed-forward network with as many parameters."""
     stop_return: float = 475.0
     """`learn`: mean return of a separate evaluation that ends the run."""
     stop_env_steps: int = 60_000

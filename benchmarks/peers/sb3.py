@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from benchmarks.work import ENV, Figures, Work, measure_rate, measure_startup
+from benchmarks.work import ENV, PENDULUM, PONG, Figures, Work, measure_rate, measure_startup
 
 TOTAL_ENV_STEPS = 100_000
 """Length of the run in rl-zoo3; learning rate and clipping fall to 0 over it."""
@@ -45,9 +45,13 @@ def loop(work: Work) -> Figures:
 
 def sampling(work: Work) -> Figures:
     """Measure `collect_rollouts`."""
+    return _sampling_of(build(work), work)
+
+
+def _sampling_of(model: Any, work: Work) -> Figures:
+    """Measure `collect_rollouts` of a model."""
     from stable_baselines3.common.callbacks import CallbackList
 
-    model = build(work)
     model._setup_learn(0)
     callback = CallbackList([])
     callback.init_callback(model)
@@ -57,6 +61,74 @@ def sampling(work: Work) -> Figures:
         return work.batch_size
 
     return measure_rate(work, iterate)
+
+
+def _rate_of(model: Any, work: Work, chunk: int) -> Figures:
+    """Measure `learn`, so many env steps at a time."""
+
+    def iterate() -> int:
+        model.learn(chunk, reset_num_timesteps=False)
+        return chunk
+
+    return measure_rate(work, iterate)
+
+
+def dqn(work: Work) -> Figures:
+    """Measure DQN: 2x256 relu network, batch 64, a gradient step per 4 env steps."""
+    from stable_baselines3 import DQN
+
+    model = DQN(
+        "MlpPolicy",
+        ENV,
+        learning_rate=5e-4,
+        buffer_size=50_000,
+        learning_starts=1000,
+        batch_size=64,
+        train_freq=4,
+        gradient_steps=1,
+        target_update_interval=500,
+        policy_kwargs={"net_arch": [256, 256]},
+        seed=work.seed,
+        device="cpu",
+    )
+    return _rate_of(model, work, 1000)
+
+
+def sac(work: Work) -> Figures:
+    """Measure SAC: 2x256 relu networks, batch 256, a gradient step per env step."""
+    from stable_baselines3 import SAC
+
+    return _rate_of(SAC("MlpPolicy", PENDULUM, seed=work.seed, device="cpu"), work, 100)
+
+
+def _pong(work: Work) -> Any:
+    """PPO on Pong with the Nature network: 8 envs x 128 steps, 4 epochs, 4 minibatches."""
+    import ale_py  # noqa: F401 # registers the env
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_atari_env
+    from stable_baselines3.common.vec_env import VecFrameStack
+
+    envs = make_atari_env("PongNoFrameskip-v4", n_envs=work.num_envs, seed=work.seed)
+    return PPO(
+        "CnnPolicy",
+        VecFrameStack(envs, n_stack=4),
+        n_steps=work.num_steps,
+        n_epochs=4,
+        batch_size=work.minibatch_size,
+        learning_rate=2.5e-4,
+        seed=work.seed,
+        device="cpu",
+    )
+
+
+def pong(work: Work) -> Figures:
+    """Measure `learn` on Pong; an env step is 4 frames."""
+    return _rate_of(_pong(work), work, work.batch_size)
+
+
+def pong_sampling(work: Work) -> Figures:
+    """Measure `collect_rollouts` on Pong."""
+    return _sampling_of(_pong(work), work)
 
 
 def startup(work: Work) -> Figures:

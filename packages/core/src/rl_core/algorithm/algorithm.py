@@ -156,6 +156,11 @@ class Algorithm:
         """Sample one rollout and count its steps and episodes."""
         with self.timer("sample_s"):
             rollout = self.env_runner.sample()
+        self._count(rollout)
+        return rollout
+
+    def _count(self, rollout: Any) -> None:
+        """Count the steps and episodes of a rollout."""
         self.env_steps += rollout.env_steps
         self._iteration_steps += rollout.env_steps
         episodes = self.env_runner.episodes
@@ -165,7 +170,6 @@ class Algorithm:
         self._iteration_episodes += len(episodes.returns)
         if self.callbacks.members:
             self.callbacks.call("on_sample_end", rollout=rollout, metrics=self.metrics)
-        return rollout
 
     @contextmanager
     def timer(self, name: str) -> Iterator[None]:

@@ -149,7 +149,7 @@ class AlgorithmConfig:
         return components
 
     def build(self) -> Algorithm:
-        """Make the algorithm, with a copy of this config."""
+        """Make the algorithm, with a copy of this config. Override it to build a class of your own."""
         from rl_core.algorithm.algorithm import Algorithm
 
         return Algorithm(self)

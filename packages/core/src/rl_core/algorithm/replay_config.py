@@ -15,6 +15,7 @@ from rl_core.module.rl_module import RLModule
 
 if TYPE_CHECKING:
     from rl_core.algorithm.components import Updater
+    from rl_core.algorithm.replay_algorithm import ReplayAlgorithm
 
 
 GRADIENT_STEPS_PER_ROLLOUT = 4
@@ -29,6 +30,12 @@ class ReplayAlgorithmConfig(AlgorithmConfig):
     env_runners = Section(EnvRunnerSettings, num_envs_per_env_runner=1)
     training = Section(ReplaySettings)  # type: ignore[assignment] # the keywords of a section are not those of its base
     reporting = Section(ReportingSettings, min_sample_timesteps_per_iteration=1000)
+
+    def build(self) -> ReplayAlgorithm:
+        """Make the algorithm, with a copy of this config."""
+        from rl_core.algorithm.replay_algorithm import ReplayAlgorithm
+
+        return ReplayAlgorithm(self)
 
     def num_rollout_steps(self) -> int:
         """Work out the steps T per slot and rollout: by default what some gradient steps are due for, at least one."""

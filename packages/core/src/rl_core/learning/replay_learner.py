@@ -120,6 +120,7 @@ class ReplayLearner(Generic[S]):
         self.env_steps = 0
         self.num_gradient_steps = 0
         self._num_stored = 0
+        self._age = 0
         self._due = 0.0
         self._target_due = 0.0
         self._metric_names = (*objective.report, *(f"grad_norm_{group}" for group in objective.groups))
@@ -140,15 +141,28 @@ class ReplayLearner(Generic[S]):
             NonFiniteError: a loss or gradient became NaN or infinite; that step was not taken.
             ConfigError: the buffer does not fit into memory.
         """
-        settings, age = self.settings, self.version - rollout.policy_version
-        buffer = self.buffer = self.buffer or self._make_buffer(rollout.reward.shape[1])
-        buffer.add(rollout)
+        self.store(rollout)
+        return self.learn()
+
+    def store(self, rollout: Rollout) -> None:
+        """Put one rollout into the buffer and count the gradient steps that it makes due.
+
+        Raises:
+            ConfigError: the buffer does not fit into memory.
+        """
+        self.buffer = self.buffer or self._make_buffer(rollout.reward.shape[1])
+        self.buffer.add(rollout)
         self.env_steps += rollout.env_steps
         self._num_stored += rollout.env_steps
-        if self._num_stored >= settings.num_steps_sampled_before_learning_starts:
+        if self._num_stored >= self.settings.num_steps_sampled_before_learning_starts:
             self._due += rollout.env_steps
+        self._age = self.version - rollout.policy_version
+
+    def learn(self) -> Metrics:
+        """Do the gradient steps that are due; see `update`."""
+        settings, buffer = self.settings, self.buffer
         reports: list[Tensor] = []
-        while self._due >= settings.env_steps_per_gradient_step and len(buffer):
+        while self._due >= settings.env_steps_per_gradient_step and buffer:
             self._due -= settings.env_steps_per_gradient_step
             reports.append(self._gradient_step(buffer))
         self._explore()
@@ -158,8 +172,8 @@ class ReplayLearner(Generic[S]):
         metrics = dict(zip(self._metric_names, values, strict=True))
         metrics |= {
             "num_gradient_steps": self.num_gradient_steps,
-            "replay_size": len(buffer),
-            "policy_age": float(age),
+            "replay_size": len(buffer) if buffer else 0,
+            "policy_age": float(self._age),
         }
         return {f"learner/{self.name}/{key}": value for key, value in metrics.items()}
 
@@ -259,6 +273,7 @@ class ReplayLearner(Generic[S]):
             "env_steps": self.env_steps,
             "num_gradient_steps": self.num_gradient_steps,
             "due": (self._due, self._target_due),
+            "age": self._age,
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -275,6 +290,7 @@ class ReplayLearner(Generic[S]):
         self.version, self.env_steps = state["version"], state["env_steps"]
         self.num_gradient_steps, self._num_stored = state["num_gradient_steps"], state["num_stored"]
         self._due, self._target_due = state["due"]
+        self._age = state["age"]
         self.buffer = None
         if state["buffer"] is None:
             self._num_stored, self._due = 0, 0.0  # fill the buffer again before learning goes on

@@ -53,6 +53,9 @@ class ReplaySettings(TrainingSettings):
     burn_in_len: Annotated[int, Range(ge=0)] = 0
     """Recurrent modules: steps before each segment that only bring the state up to date.
     Source: Kapturowski et al. 2019, section 3."""
+    overlap_sampling: bool = False
+    """Sample the next rollout in a thread while gradient steps on what is stored already run; the policy that samples is
+    one rollout older. Pays where the env is slow and a core is free."""
     grad_clip: Annotated[float, Range(gt=0)] | None = None
     """Bound of the gradient, None for none."""
     adam_epsilon: Annotated[float, Range(gt=0)] = 1e-8

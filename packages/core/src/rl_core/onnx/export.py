@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from rl_core._internal.tree import tree_leaves
 from rl_core.errors import RLError
 from rl_core.onnx import metadata
@@ -36,7 +37,7 @@ def export_onnx(policy: Policy, path: str | Path) -> Path:
 
     Args:
         policy: Trained. It is not changed.
-        path: The file, by custom `*.onnx`; one that exists is replaced.
+        path: The file, such as `policy.onnx`; one that exists is replaced.
 
     Returns:
         The path.
@@ -48,13 +49,12 @@ def export_onnx(policy: Policy, path: str | Path) -> Path:
     """
     path = Path(path)
     onnx = _import_onnx()
-    # TorchScript's exporter, because the other one needs the package onnxscript and seconds instead of milliseconds.
-    graph = _Graph(policy)
+    graph = PolicyGraph(policy)
     model = onnx.load_model_from_string(_trace(graph))
     text = metadata.to_text(policy, obs_names=graph.obs_names, action_names=graph.action_names)
     onnx.helper.set_model_props(model, {metadata.KEY: text})
     content = model.SerializeToString()
-    _check_parity(graph, open_session(content, str(path)))
+    check_parity(graph, open_session(content, str(path)))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content)
@@ -66,10 +66,17 @@ def export_onnx(policy: Policy, path: str | Path) -> Path:
     return path
 
 
-def _trace(graph: _Graph) -> bytes:
-    """Record one step and return the model."""
+def _trace(graph: PolicyGraph) -> bytes:
+    """Record one step and return the model.
+
+    With the exporter that goes through TorchScript: the newer one needs a further package (onnxscript), seconds instead
+    of milliseconds, and is not the same from one PyTorch to the next.
+    """
     buffer = io.BytesIO()
-    leaves = (*tree_leaves(_drawn_obs(graph, _TRACE_BATCH, np.random.default_rng(0))), *tree_leaves(graph.state))
+    leaves = (
+        *graph.draw_obs(_TRACE_BATCH, np.random.default_rng(0)),
+        *tree_leaves(graph.module.initial_state(_TRACE_BATCH)),
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's age, and of branches on shapes, which the comparison tests
         try:

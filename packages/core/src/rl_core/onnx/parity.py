@@ -26,17 +26,17 @@ def check_parity(graph: PolicyGraph, session: Any) -> None:
     """
     rng = np.random.default_rng(1)
     num_actions = graph.outputs.index("dist_inputs")
-    for batch in _PARITY_BATCHES:
+    for batch in _BATCH_SIZES:
         states = list(tree_leaves(graph.module.initial_state(batch)))
-        for _ in range(_PARITY_STEPS):
-            leaves = (*tree_leaves(_drawn_obs(graph, batch, rng)), *states)
+        for _ in range(_NUM_STEPS):
+            leaves = (*graph.draw_obs(batch, rng), *states)
             feed = {name: leaf.numpy() for name, leaf in zip(graph.inputs, leaves, strict=True)}
             try:
                 found = [torch.from_numpy(array) for array in session.run(graph.outputs, feed)]
             except Exception as error:  # onnxruntime's own, which have no common base
                 raise RLError(f"export_onnx: onnxruntime fails at batch size {batch}: {error}") from error
             with torch.inference_mode():
-                _, *expected = graph(*leaves)[num_actions - 1 :]
+                expected = graph(*leaves)[num_actions:]
                 # The mode of onnxruntime's own inputs: where two choices are alike, the last digit decides.
                 modes = tree_leaves(graph.module.distribution.mode(found[num_actions]))
             for name, own, other in zip(graph.outputs, (*modes, *expected), found, strict=True):

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl_core._internal.tree import tree_leaves, tree_map
+from rl_core._internal.tree import Tree, tree_leaves, tree_map
 from rl_core.config.codec import decode
 from rl_core.connect.chain import ActionChain, ObsChain
-from rl_core.env.spaces import leaf_spaces, space_from_json
+from rl_core.env.spaces import space_from_json
 from rl_core.errors import CheckpointError, ConfigError, RLError
 from rl_core.onnx import metadata
 from rl_core.onnx.session import open_session
@@ -74,10 +74,74 @@ class OnnxPolicy:
         self._initial = metadata.unpack(data["initial_state"])
         self._obs_names = metadata.unpack(data["obs"])
         self._action_names = metadata.unpack(data["action"])
-        obs_names, action_names = list(tree_leaves(self._obs_names)), list(tree_leaves(self._action_names))
-        self._state_names = [f"state.{place}" for place in range(len(self._initial))]
-        self._num_actions = len(action_names)
-        next_names = [f"next_{name}" for name in self._state_names]
-        self._outputs = [*action_names, *next_names]  # not dist_inputs, which nobody asks for here
-        found = [node.name for node in self._session.get_inputs()], [node.name for node in self._session.get_outputs()]
-        ...
+        self._check_graph()
+        nodes = {node.name: _dtype(node.type) for node in self._session.get_inputs()}
+        self._obs_dtypes = tree_map(lambda name: nodes[name], self._obs_names)
+
+    def _check_graph(self) -> None:
+        """Refuse a graph that has not the inputs and outputs of the description."""
+        states = [f"state.{place}" for place in range(len(self._initial))]
+        self._inputs = [*tree_leaves(self._obs_names), *states]
+        self._num_actions = len(list(tree_leaves(self._action_names)))
+        self._outputs = [*tree_leaves(self._action_names), *(f"next_{name}" for name in states)]
+        nodes = (self._session.get_inputs(), self._session.get_outputs())
+        found = [sorted(node.name for node in part) for part in nodes]
+        expected = [sorted(self._inputs), sorted([*self._outputs, "dist_inputs"])]
+        if found != expected:
+            raise CheckpointError(
+                f"the graph has inputs {found[0]} and outputs {found[1]}, its description says {expected[0]} and "
+                f"{expected[1]}."
+            )
+
+    def initial_state(self) -> PolicyState:
+        """Make the state at the start of an episode, with the statistics the policy was trained with."""
+        chain = self._obs_chain
+        return PolicyState(module=self._initial, connectors=chain.with_shared(chain.initial_state(1), self._shared))
+
+    def act(self, obs: Any, state: PolicyState | None = None, *, explore: bool = False) -> tuple[Any, PolicyState]:
+        """Choose the best action for one observation.
+
+        Args:
+            obs: One observation of `observation_space`, without a batch axis.
+            state: What the previous call of this episode returned; None begins an episode.
+            explore: Must be False: the graph has no random numbers.
+
+        Returns:
+            An action of `action_space` (a plain int for Discrete), and the state for the next call.
+
+        Raises:
+            ConfigError: `explore` is True.
+            ValueError: the observation does not have the shape of the observation space.
+        """
+        if explore:
+            raise ConfigError(
+                "OnnxPolicy.act: got explore=True, but an exported policy has no random numbers. Use Policy, or sample "
+                "from the output 'dist_inputs' yourself."
+            )
+        first = state is None
+        state = state or self.initial_state()
+        connectors, step = self._obs_chain(state.connectors, _single_step(self._batch_of_one(obs), first))
+        connectors = self._obs_chain.with_shared(connectors, self._shared)
+        leaves = tree_leaves(tree_map(lambda dtype, leaf: leaf.astype(dtype, copy=False), self._obs_dtypes, step.obs))
+        feed = dict(zip(self._inputs, (*leaves, *state.module), strict=True))
+        outputs = self._session.run(self._outputs, feed)
+        tensors = map(torch.from_numpy, outputs[: self._num_actions])
+        action = self._action_chain(tree_map(lambda _: next(tensors), self._action_names))
+        return tree_map(_first_row, action), PolicyState(tuple(outputs[self._num_actions :]), connectors)
+
+    def _batch_of_one(self, obs: Any) -> Tree:
+        """Add the batch axis, checking the shapes."""
+        batch = tree_map(lambda leaf: np.asarray(leaf)[np.newaxis], obs)
+        shape = self.observation_space.shape
+        if shape is not None and isinstance(batch, np.ndarray) and batch.shape[1:] != shape:
+            raise ValueError(
+                f"OnnxPolicy.act: obs has shape {batch.shape[1:]}, expected {shape} of {self.observation_space}. "
+                "Give one observation, without a batch axis."
+            )
+        return batch
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    """Convert onnxruntime's name of a type, such as `tensor(float)`."""
+    inner = name.removeprefix("tensor(").removesuffix(")")
+    return np.dtype({"float": "float32", "double": "float64"}.get(inner, inner))
