@@ -83,7 +83,8 @@ def dqn(work: Work) -> Figures:
     """Measure `train` of plain DQN: 2x256 relu network, batch 64, a gradient step per 4 env steps."""
     from rl_core import DQNConfig
 
-    config = DQNConfig().environment(ENV).training(train_batch_size_per_learner=64, double_q=False, dueling=False)
+    config = DQNConfig().environment(ENV).env_runners(num_envs_per_env_runner=4)
+    config.training(train_batch_size_per_learner=64, double_q=False, dueling=False)
     return _rate_of(config, work)
 
 

@@ -108,9 +108,7 @@ def test_sac_losses_for_discrete_actions_are_the_published_ones():
     for n in range(N):
         probability = module.policy(batch.next_obs[n]).detach().softmax(-1).tolist()
         slow = targets["critic"](batch.next_obs[n])  # [C, A]
-        next_value = sum(
-            p * (min(slow[:, a].tolist()) - ALPHA * math.log(p)) for a, p in enumerate(probability)
-        )
+        next_value = sum(p * (min(slow[:, a].tolist()) - ALPHA * math.log(p)) for a, p in enumerate(probability))
         goal = float(batch.reward[n]) + float(batch.discount[n]) * next_value
         q = module.critic(batch.obs[n])
         critic_loss = critic_loss + sum(0.5 * batch.weight[n] * (row[batch.action[n]] - goal) ** 2 for row in q) / N
@@ -221,7 +219,11 @@ def test_no_loss_reaches_the_targets_and_that_of_the_critics_not_the_actor(name)
 
     slow = [parameter for part in targets.values() for parameter in part.parameters()]
     assert not any(reached(loss, slow) for loss in result.by_group.values())
-    for group, parts in {"critic": ("policy", "log_alpha"), "actor": ("log_alpha",), "alpha": ("policy", "critic")}.items():
+    for group, parts in {
+        "critic": ("policy", "log_alpha"),
+        "actor": ("log_alpha",),
+        "alpha": ("policy", "critic"),
+    }.items():
         others = list(parameters(module, *parts).values())
         if group in result.by_group and others:
             assert not reached(result.by_group[group], others), group

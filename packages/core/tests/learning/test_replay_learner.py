@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 
 from rl_core import DQNConfig, RLModule, SACConfig, TD3Config, TQCConfig
 from rl_core.errors import ConfigError, NonFiniteError
+from rl_core.learning.optimizer import FlatAdam
 from rl_core.learning.replay_learner import Group, Losses, ReplayLearner, ReplayObjective
 from rl_core.learning.replay_settings import ReplayBufferSettings, ReplaySettings
-from rl_core.learning.optimizer import FlatAdam
 from rl_core.records import Rollout
 from rl_core.testing.envs import CountdownEnv, NanRewardEnv
 
@@ -260,7 +261,9 @@ def test_targets_follow_by_tau_after_every_gradient_step(tau):
     assert not learner.targets["first"].weight.requires_grad
 
 
-@pytest.mark.parametrize(("frequency", "each", "period"), [(3, 1.0, 3), (4, 2.0, 2), (5, 2.0, 3), (1, 0.25, 4), (1, 4.0, 1)])
+@pytest.mark.parametrize(
+    ("frequency", "each", "period"), [(3, 1.0, 3), (4, 2.0, 2), (5, 2.0, 3), (1, 0.25, 4), (1, 4.0, 1)]
+)
 def test_targets_are_updated_each_time_so_many_env_steps_were_learned_from(frequency, each, period):
     learner = make_learner(
         ALWAYS, tau=1.0, lr=0.1, target_network_update_freq=frequency, env_steps_per_gradient_step=each
@@ -280,7 +283,7 @@ def test_targets_are_updated_each_time_so_many_env_steps_were_learned_from(frequ
 def test_targets_wait_until_every_group_is_trained():
     learner = make_learner(tau=1.0, lr=0.1)
     slow = [target for _, target in follow(learner, 5)]
-    changed = [not torch.equal(before, after) for before, after in zip(slow, slow[1:], strict=False)]
+    changed = [not torch.equal(before, after) for before, after in pairwise(slow)]
     assert changed == [False, True, False, True], "group two is trained at steps 0, 2 and 4"
 
 
@@ -422,7 +425,9 @@ def test_rewards_that_are_not_finite_stop_training(name):
 
 def test_a_buffer_that_does_not_fit_says_how_many_bytes_it_would_take():
     algorithm = small("dqn", replay_buffer_config={"capacity": 10**13}).build()
-    with pytest.raises(ConfigError, match=r"10,000,000,000,000 transitions of .* bytes each take .* GiB, but only .*") as error:
+    with pytest.raises(
+        ConfigError, match=r"10,000,000,000,000 transitions of .* bytes each take .* GiB, but only .*"
+    ) as error:
         algorithm.train()
     assert "set a smaller replay capacity" in str(error.value)
 

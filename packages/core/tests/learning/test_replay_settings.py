@@ -14,7 +14,11 @@ OFF_POLICY = [DQNConfig, SACConfig, TD3Config, TQCConfig]
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        (ReplaySettings, {"num_steps_sampled_before_learning_starts": 50_001}, "expected at most replay_buffer_config.cap"),
+        (
+            ReplaySettings,
+            {"num_steps_sampled_before_learning_starts": 50_001},
+            "expected at most replay_buffer_config.cap",
+        ),
         (ReplaySettings, {"n_step": (3, 2)}, "n_step: got (3, 2), expected (low, high) with low <= high"),
         (ReplaySettings, {"n_step": 0}, "n_step: got 0, expected"),
         (ReplaySettings, {"n_step": (0, 2)}, "n_step: got (0, 2), expected"),

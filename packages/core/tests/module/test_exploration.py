@@ -89,7 +89,11 @@ def test_epsilon_greedy_takes_any_leading_axes():
     action = distribution.sample(inputs, noise)
     assert action.shape == (4, 2)
     assert action.dtype == torch.int64
-    for result in (distribution.log_prob(inputs, action), distribution.entropy(inputs), distribution.kl(inputs, inputs)):
+    for result in (
+        distribution.log_prob(inputs, action),
+        distribution.entropy(inputs),
+        distribution.kl(inputs, inputs),
+    ):
         assert result.shape == (4, 2)
     flat = distribution.sample(inputs.flatten(0, 1), noise.flatten(0, 1))
     assert torch.equal(action.flatten(), flat)

@@ -51,8 +51,9 @@ def test_values_are_advantages_about_a_value():
     obs = torch.randn(6, 4)
     outputs = module.q.head(module.q.hidden(module.q.trunk(obs)))  # three advantages, then the value
     advantage, value = outputs[:, :3], outputs[:, 3]
-    expected = [[float(value[n] + advantage[n, a] - advantage[n].mean()) for a in range(3)] for n in range(6)]
-    torch.testing.assert_close(module.q(obs), torch.tensor(expected))
+    for n in range(6):
+        for a in range(3):
+            torch.testing.assert_close(module.q(obs)[n, a], value[n] + advantage[n, a] - advantage[n].mean())
     inputs, state = module.forward_policy(obs, ())
     torch.testing.assert_close(inputs, torch.cat((module.q(obs), torch.full((6, 1), 0.3)), -1))
     assert state == ()

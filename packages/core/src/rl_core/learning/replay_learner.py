@@ -150,7 +150,8 @@ class ReplayLearner(Generic[S]):
         Raises:
             ConfigError: the buffer does not fit into memory.
         """
-        self.buffer = self.buffer or self._make_buffer(rollout.reward.shape[1])
+        if self.buffer is None:  # an empty one counts as false
+            self.buffer = self._make_buffer(rollout.reward.shape[1])
         self.buffer.add(rollout)
         self.env_steps += rollout.env_steps
         self._num_stored += rollout.env_steps

@@ -54,8 +54,8 @@ class ReplaySettings(TrainingSettings):
     """Recurrent modules: steps before each segment that only bring the state up to date.
     Source: Kapturowski et al. 2019, section 3."""
     overlap_sampling: bool = False
-    """Sample the next rollout in a thread while gradient steps on what is stored already run; the policy that samples is
-    one rollout older. Pays where the env is slow and a core is free."""
+    """Sample the next rollout in a thread while gradient steps on what is stored already run; the policy that samples
+    is one rollout older. Pays where the env is slow and a core is free."""
     grad_clip: Annotated[float, Range(gt=0)] | None = None
     """Bound of the gradient, None for none."""
     adam_epsilon: Annotated[float, Range(gt=0)] = 1e-8

@@ -62,7 +62,7 @@ class Tanh(nn.Module):
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor] | None] = {
     "tanh": tanh,
-    "relu": torch.relu,
+    "relu": torch.relu_,  # in place: what stands before it, a product or convolution, does not need its result again
     "leaky_relu": functional.leaky_relu,
     "elu": functional.elu,
     "gelu": functional.gelu,

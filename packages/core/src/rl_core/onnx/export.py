@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
 from pathlib import Path
@@ -50,13 +49,14 @@ def export_onnx(policy: Policy, path: str | Path) -> Path:
     path = Path(path)
     onnx = _import_onnx()
     graph = PolicyGraph(policy)
-    model = onnx.load_model_from_string(_trace(graph))
     text = metadata.to_text(policy, obs_names=graph.obs_names, action_names=graph.action_names)
-    onnx.helper.set_model_props(model, {metadata.KEY: text})
-    content = model.SerializeToString()
-    check_parity(graph, open_session(content, str(path)))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        _trace(graph, temporary)
+        model = onnx.load_model(temporary)
+        onnx.helper.set_model_props(model, {metadata.KEY: text})
+        content = model.SerializeToString()
+        check_parity(graph, open_session(content, str(path)))
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
@@ -66,36 +66,33 @@ def export_onnx(policy: Policy, path: str | Path) -> Path:
     return path
 
 
-def _trace(graph: PolicyGraph) -> bytes:
-    """Record one step and return the model.
+def _trace(graph: PolicyGraph, path: Path) -> None:
+    """Record one step and write the model.
 
-    With the exporter that goes through TorchScript: the newer one needs a further package (onnxscript), seconds instead
-    of milliseconds, and is not the same from one PyTorch to the next.
+    With the exporter that goes through TorchScript: the newer one needs a further package (onnxscript) and seconds
+    instead of milliseconds, and differs much from one PyTorch to the next.
     """
-    buffer = io.BytesIO()
-    leaves = (
-        *graph.draw_obs(_TRACE_BATCH, np.random.default_rng(0)),
-        *tree_leaves(graph.module.initial_state(_TRACE_BATCH)),
-    )
+    obs, state = graph.draw_obs(_TRACE_BATCH, np.random.default_rng(0)), graph.module.initial_state(_TRACE_BATCH)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's age, and of branches on shapes, which the comparison tests
         try:
             torch.onnx.export(
                 graph,
-                leaves,
-                buffer,
+                (*obs, *tree_leaves(state)),
+                path,
                 input_names=graph.inputs,
                 output_names=graph.outputs,
                 dynamic_axes={name: {0: "batch"} for name in (*graph.inputs, *graph.outputs)},
                 opset_version=OPSET,
                 dynamo=False,
             )
+        except OSError:
+            raise
         except Exception as error:  # the exporter's own and whatever the module raises
             raise RLError(
                 f"export_onnx: {type(graph.module).__name__} cannot be written in ONNX's operators of version {OPSET}: "
                 f"{error}"
             ) from error
-    return buffer.getvalue()
 
 
 def _import_onnx() -> Any:

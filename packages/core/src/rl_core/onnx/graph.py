@@ -62,6 +62,7 @@ class PolicyGraph(nn.Module):
             RLError: it refuses whatever is drawn.
         """
         self._space.seed(int(rng.integers(2**31)))
+        refusal: Exception | None = None
         for _ in range(_MAX_DRAWS):
             rows = [tree_map(_plain, self._space.sample()) for _ in range(batch_size)]
             obs = tree_zip(lambda leaves: torch.from_numpy(np.stack(leaves)), rows)

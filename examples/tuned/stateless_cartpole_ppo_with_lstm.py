@@ -1,0 +1,35 @@
+"""PPO with an LSTM on CartPole without velocities, which one observation does not tell.
+
+Shows: a memory, trained on segments of up to 64 steps. Policy and value function have one LSTM each: with a shared
+one, the gradient of the value loss, whose targets are near 100, drowns that of the policy, and nothing is learned.
+Criterion: evaluation return of 450 (of 500) within 500,000 env steps; without memory 60 is about the most.
+Command: python examples/tuned/stateless_cartpole_ppo_with_lstm.py --as-test --seed 0
+Reached: PENDING
+"""
+
+import rl_envs  # noqa: F401 # registers the env
+
+from rl_core import PPOConfig
+from rl_core.example import example_parser, run_example
+
+parser = example_parser(__doc__, env="rl_envs/StatelessCartPole-v0", stop_reward=450, stop_timesteps=500_000)
+
+if __name__ == "__main__":
+    args = parser.parse_args()
+    config = (
+        PPOConfig()
+        .environment(args.env)
+        .env_runners(num_envs_per_env_runner=16, gym_env_vectorize_mode="vector_entry_point")
+        .training(train_batch_size_per_learner=2048, minibatch_size=256, num_epochs=6)
+        .training(lr=[[0, 1e-3], [300_000, 1e-4]], gamma=0.995, lambda_=0.95)
+        .rl_module(
+            model_config={
+                "use_lstm": True,
+                "fcnet_hiddens": [64],
+                "lstm_cell_size": 64,
+                "max_seq_len": 64,
+                "vf_share_layers": False,
+            }
+        )
+    )
+    run_example(config, args)

@@ -1,0 +1,77 @@
+"""Envs and modules that an algorithm cannot handle are refused when it is built, and the message says what can."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from rl_core import DQNConfig, RLModule, SACConfig, TD3Config, TQCConfig
+from rl_core.errors import ConfigError, UnsupportedSpaceError
+
+
+class AnyActionEnv(gymnasium.Env):
+    """Takes actions of the space it is given and ends at once."""
+
+    def __init__(self, action_space):
+        self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.action_space = action_space
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, np.float32), 0.0, True, False, {}
+
+
+MULTI = spaces.MultiDiscrete([2, 3])
+UNBOUNDED = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+
+
+def build(config, action_space):
+    config().environment(AnyActionEnv, env_config={"action_space": action_space}).build()
+
+
+@pytest.mark.parametrize(
+    ("config", "env", "parts"),
+    [
+        (DQNConfig, "Pendulum-v1", ["DQN: got the action space Box", "expected Discrete", "a2c, ppo, sac, td3, tqc"]),
+        (TD3Config, "CartPole-v1", ["TD3: got the action space Discrete(2)", "expected Box", "a2c, dqn, ppo, sac"]),
+        (TQCConfig, "CartPole-v1", ["TQC: got the action space Discrete(2)", "expected Box", "a2c, dqn, ppo, sac"]),
+    ],
+)
+def test_an_env_of_the_wrong_kind_names_the_algorithms_that_can(config, env, parts):
+    with pytest.raises(UnsupportedSpaceError) as error:
+        config().environment(env).build()
+    for part in parts:
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("config", [DQNConfig, SACConfig, TD3Config, TQCConfig])
+@pytest.mark.parametrize("space", [MULTI, spaces.MultiBinary(2), spaces.Tuple([MULTI, MULTI])], ids=str)
+def test_composed_actions_are_for_policy_gradients(config, space):
+    with pytest.raises(UnsupportedSpaceError, match=r"Algorithms that can: a2c, ppo\."):
+        build(config, space)
+
+
+@pytest.mark.parametrize("config", [SACConfig, TD3Config, TQCConfig])
+def test_actions_without_bounds_are_refused(config):
+    with pytest.raises(UnsupportedSpaceError, match="expected a Box of floats with finite bounds"):
+        build(config, UNBOUNDED)
+
+
+class NoCritics(RLModule):
+    """A module as PPO takes it."""
+
+    def forward_policy(self, obs, state=()):
+        return obs, state
+
+    def forward_value(self, obs, state=()):
+        return obs.sum(-1)
+
+
+@pytest.mark.parametrize(("config", "part"), [(DQNConfig, "'q'"), (SACConfig, "'critic'")])
+def test_a_module_without_the_parts_that_are_trained_is_refused(config, part):
+    config = config().environment("CartPole-v1").rl_module(module_class=NoCritics)
+    with pytest.raises(ConfigError, match=f"NoCritics does not fit this algorithm, .* it has no {part}"):
+        config.build()
