@@ -56,7 +56,9 @@ MEASUREMENTS = {
     "dqn": Measurement(name="dqn", value="env_steps_per_s", better="higher", columns=("cpu_share",)),
     "sac": Measurement(name="sac", value="env_steps_per_s", better="higher", columns=("cpu_share",)),
     "pong": Measurement(name="pong", value="env_steps_per_s", better="higher", columns=("cpu_share",)),
-    "pong_sampling": Measurement(name="pong_sampling", value="env_steps_per_s", better="higher", columns=("cpu_share",)),
+    "pong_sampling": Measurement(
+        name="pong_sampling", value="env_steps_per_s", better="higher", columns=("cpu_share",)
+    ),
     "recurrent": Measurement(name="recurrent", value="env_steps_per_s", better="higher", columns=("num_parameters",)),
     "replay": Measurement(name="replay", value="microseconds", better="lower", columns=()),
     "act": Measurement(name="act", value="microseconds", better="lower", columns=()),

@@ -98,6 +98,7 @@ def sac(work: Work) -> Figures:
 def _pong(work: Work) -> Any:
     """PPO on Pong with the Nature network: 8 envs x 128 steps, 4 epochs, 4 minibatches."""
     import ale_py  # noqa: F401 # registers the env
+
     from rl_core import PPOConfig
 
     return (
@@ -139,6 +140,7 @@ def replay(work: Work) -> Figures:
     """Measure drawing 256 of a million transitions in proportion to their priorities."""
     import numpy as np
     import torch
+
     from rl_core import Rollout
     from rl_core.replay.buffer import ReplayBuffer
     from rl_core.replay.priorities import PrioritySettings

@@ -36,6 +36,7 @@ def test_python_example_runs(text: str, tmp_path: Path) -> None:
 def test_commands_run(text: str, tmp_path: Path) -> None:
     commands = [line.partition(" #")[0].strip() for line in text.splitlines()]
     commands = [command.removeprefix("pip install uv && ") for command in commands if command]
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     for command in commands:
         if command.startswith(SET_UP) or "pytest" in command:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from benchmarks.work import ENV, PENDULUM, PONG, Figures, Work, measure_rate, measure_startup
+from benchmarks.work import ENV, PENDULUM, Figures, Work, measure_rate, measure_startup
 
 TOTAL_ENV_STEPS = 100_000
 """Length of the run in rl-zoo3; learning rate and clipping fall to 0 over it."""

@@ -10,15 +10,7 @@ Command: python examples/learners/ppo_with_torch_lr_schedulers.py --as-test --se
 Reached: ...
 """
 
-import functools
-import math
-from collections.abc import Mapping
-from typing import Any
-
-from torch.optim.lr_scheduler import ConstantLR, ExponentialLR
-
-from rl_core import Algorithm, Callbacks, PPOConfig
-from rl_core.example import example_parser, run_example
+from rl_core.example import example_parser
 
 parser = example_parser(__doc__, env="CartPole-v1", stop_reward=450, stop_timesteps=250_000)
 parser.add_argument("--lr", type=float, default=2e-3, help="default: 0.002")

@@ -112,8 +112,8 @@ def _optimizers(
     if learners.optimizer_fn is None:
         if not isinstance(training.lr, float):
             raise ConfigError(
-                f"lr: got the schedule {training.lr!r} together with learners.lr_scheduler_fns, expected one of the two. "
-                "Give lr as the number to start from."
+                f"lr: got the schedule {training.lr!r} together with learners.lr_scheduler_fns, expected one of the "
+                "two. Give lr as the number to start from."
             )
         every = list(parameters.values())
         return [torch.optim.Adam(every, lr=training.lr, betas=BETAS, eps=training.adam_epsilon)]

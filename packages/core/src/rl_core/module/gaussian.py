@@ -128,7 +128,7 @@ class SquashedGaussian(Distribution):
         return self._squash(torch.addcmul(mean, log_std.exp(), noise))
 
     def sample_and_log_prob(self, inputs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Return actions `[..., *shape]` and `log normal(u) - log da/du` `[...]`, exact at any distance from the bounds.
+        """Return actions `[..., *shape]` and `log normal(u) - log da/du` `[...]`, exact also near the bounds.
 
         Both are differentiable in the inputs, with `log da/du = log(2 (high - low)) + 2 log sigmoid(2 u) - 2 u`.
 
