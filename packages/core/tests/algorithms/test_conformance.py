@@ -92,6 +92,7 @@ def test_without_a_saved_buffer_a_restored_run_fills_it_again_before_it_learns(n
     done = results[-1]["learner/default/num_gradient_steps"]
     assert done > 0
     resumed = Algorithm.from_checkpoint(algorithm.save(tmp_path / "saved"))
+    assert torch.equal(state_of(resumed)["generator"], state_of(algorithm)["generator"])
     first, second = resumed.train(), resumed.train()
     assert first["env_steps"] == results[-1]["env_steps"] + 24
     assert first["learner/default/num_gradient_steps"] == done, "24 of 40 steps are stored"

@@ -134,6 +134,8 @@ def test_noise_of_both_networks_is_drawn_anew_for_each_loss():
         seen.append((float(result.by_group["q"].detach()), heads[0].noise_in.clone(), heads[1].noise_in.clone()))
     assert seen[0][0] == seen[1][0] != seen[2][0]
     assert not torch.equal(seen[0][1], seen[0][2]), "noise of its own for the target network"
+    for noise in (1, 2):
+        assert not torch.equal(seen[1][noise], seen[2][noise])
     assert all(float(gradient.abs().sum()) > 0 for gradient in grads(result.by_group["q"], module))
 
 

@@ -151,7 +151,7 @@ def test_a_broken_package_does_not_take_the_command_away(rl, monkeypatch):
 
 def test_algorithm_of_a_package_that_cannot_be_imported(monkeypatch):
     _EntryPoints(monkeypatch, registry.ALGORITHMS, ddpg=None)
-    with pytest.raises(ConfigError, match="'dqn' .* cannot be imported"):
+    with pytest.raises(ConfigError, match="'ddpg' .* cannot be imported"):
         registry.algorithm_config("ddpg")
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from rl_core._internal.tree import tree_map
 from rl_core.errors import ConfigError, UnsupportedSpaceError
 from rl_core.module.actor_q import ActorQ, ActorQSettings
 from rl_core.module.settings import ModelSettings
@@ -50,6 +51,7 @@ def test_conforms(name, observation_space):
         module.exploration.copy_(torch.tensor([0.05, 0.0]))
     else:
         module.log_alpha.requires_grad_(False)  # it enters losses only, neither policy nor value
+    module.critic.values.requires_grad_(False)  # the value is the least one's: the others get no gradient from it
     check_module(module, observation_space, action_space)
 
 
@@ -57,9 +59,24 @@ def test_critics_see_observation_and_action_side_by_side():
     module = make(VECTOR, GRID, num_critics=3, num_quantiles=2)
     obs, action = torch.randn(5, 4), torch.randn(5, 2, 3)
     assert module.critic.encoder is None
-    expected = module.critic.values(torch.cat((obs, action.reshape(5, 6)), -1))
-    assert expected.shape == (3, 5, 2)
-    torch.testing.assert_close(module.critic(obs, action), expected)
+    both = torch.cat((obs, action.reshape(5, 6)), -1)
+    value = module.critic(obs, action)
+    assert value.shape == (3, 5, 2)
+    for member, net in enumerate(module.critic.values):
+        torch.testing.assert_close(value[member], net(both))
+
+
+@pytest.mark.parametrize("observation_space", [VECTOR, IMAGE, NESTED], ids=["vector", "image", "nested"])
+def test_critics_have_weights_of_their_own_that_all_get_a_gradient(observation_space):
+    module = make(observation_space, BOX, num_critics=3)
+    observation_space.seed(0)
+    obs = tree_map(lambda *rows: torch.from_numpy(np.stack(rows)), *(observation_space.sample() for _ in range(4)))
+    value = module.critic(obs, torch.rand(4, 2))
+    assert len({round(float(one), 5) for one in value[:, 0, 0].detach()}) == 3
+    parameters = dict(module.critic.named_parameters())
+    gradients = torch.autograd.grad(value.sum(), list(parameters.values()))
+    for name, gradient in zip(parameters, gradients, strict=True):
+        assert gradient.any(), name
 
 
 def test_discrete_critics_value_every_action():

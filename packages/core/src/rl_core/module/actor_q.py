@@ -171,13 +171,13 @@ class ActorQ(RLModule):
         return torch.cat((outputs, self.exploration.expand(*outputs.shape[:-1], 2)), -1), state
 
     def forward_value(self, obs: Tree, state: Tree = ()) -> Tensor:
-        """Return the least critic's value of the best action `[...]`."""
+        """Return the mean of the critics' values of the best action `[...]`."""
         if not self.critic.takes_action:
-            value: Tensor = self.critic(obs).amin(0).amax(-1)
+            value: Tensor = self.critic(obs).mean(0).amax(-1)
             return value
         action = self.distribution.mode(self.forward_policy(obs)[0])
-        least: Tensor = self.critic(obs, action).mean(-1).amin(0)
-        return least
+        value = self.critic(obs, action).mean((0, -1))
+        return value
 
 
 def _check_action_space(space: spaces.Space[Any], settings: ActorQSettings) -> None:
