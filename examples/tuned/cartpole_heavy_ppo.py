@@ -8,7 +8,6 @@ Reached: PENDING
 """
 
 import rl_envs  # noqa: F401 # registers the env
-
 from rl_core import PPOConfig
 from rl_core.example import example_parser, run_example
 

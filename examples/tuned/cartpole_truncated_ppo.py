@@ -8,34 +8,12 @@ Command: python examples/tuned/cartpole_truncated_ppo.py --as-test --seed 0
 Reached: on seeds 0, 1, 2: 175.2, 140.3, 172.7 after 5,120 steps (0.4 s).
 """
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any
-
-from rl_core import Components, Extension, PPOConfig
+from rl_core import PPOConfig
 from rl_core.example import example_parser, run_example
 
 parser = example_parser(__doc__, env="CartPole-v1", stop_reward=80, stop_timesteps=500_000)
 parser.add_argument("--max-steps", type=int, default=50, help="limit of a training episode; default: 50")
 parser.add_argument("--evaluation-max-steps", type=int, default=500, help="that of an evaluation; default: 500")
-
-
-@dataclass(frozen=True)
-class EvaluationEnvConfig(Extension):
-    """Gives the evaluation an `env_config` of its own."""
-
-    env_config: dict[str, Any]
-
-    def components(self, components: Components) -> Components:
-        """Wrap the factory of env runners."""
-
-        def env_runner(config: Any, purpose: Any, context: Any) -> Any:
-            if purpose == "evaluation":
-                config = config.copy().environment(env_config=self.env_config)
-            return components.env_runner(config, purpose, context)
-
-        return dataclasses.replace(components, env_runner=env_runner)
-
 
 if __name__ == "__main__":
     args = parser.parse_args()
@@ -44,6 +22,6 @@ if __name__ == "__main__":
         .environment(args.env, env_config={"max_episode_steps": args.max_steps})
         .env_runners(num_envs_per_env_runner=8)
         .training(train_batch_size_per_learner=1024, minibatch_size=128, lr=1e-3, gamma=0.98, lambda_=0.9)
-        .use(EvaluationEnvConfig({"max_episode_steps": args.evaluation_max_steps}))
+        .evaluation(evaluation_env_config={"max_episode_steps": args.evaluation_max_steps})
     )
     run_example(config, args)

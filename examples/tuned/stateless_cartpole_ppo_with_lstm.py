@@ -4,7 +4,8 @@ Shows: a memory, trained on segments of up to 64 steps. Policy and value functio
 one, the gradient of the value loss, whose targets are near 100, drowns that of the policy, and nothing is learned.
 Criterion: evaluation return of 450 (of 500) within 500,000 env steps; without memory 60 is about the most.
 Command: python examples/tuned/stateless_cartpole_ppo_with_lstm.py --as-test --seed 0
-Reached: PENDING
+Reached: on seeds 0, 1, 2: 453.4, 457.4, 454.0 after 268,689, 470,826, 268,586 steps (26 to 41 s); 350 was passed after
+127,761, 103,268, 139,917.
 """
 
 import rl_envs  # noqa: F401 # registers the env

@@ -139,6 +139,14 @@ def test_evaluations_come_every_5000_steps_where_nobody_set_an_interval(capsys):
     assert steps == ["6,000", "12,000", "14,000"]
 
 
+def test_a_script_may_ask_for_evaluations_at_shorter_intervals(capsys):
+    train_example(config(), parsed(stop_iters=5), evaluate_every=32).algorithm.stop()
+    steps = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert steps == ["32", "64", "80"]
+    with pytest.raises(ValueError, match="evaluate_every: got 0"):
+        train_example(config(), parsed(), evaluate_every=0)
+
+
 def test_interval_0_evaluates_only_at_the_end(capsys):
     config_ = config().training(train_batch_size_per_learner=6000, minibatch_size=6000)
     train_example(config_, parsed("--evaluation-interval", "0", stop_iters=3)).algorithm.stop()

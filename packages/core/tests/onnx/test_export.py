@@ -212,9 +212,9 @@ def test_the_exported_policy_acts_as_the_policy_does(name, tmp_path):
 def test_inputs_and_outputs_are_named_by_their_place_in_the_trees(tmp_path):
     policy = make_policy(*CASES["lstm, all nested"])
     session = onnxruntime.InferenceSession(export_onnx(policy, tmp_path / "policy.onnx"))
-    inputs = ["obs.image", "obs.rest.0", "obs.rest.1", "obs.rest.2", "obs.vector", "state.0", "state.1"]
+    inputs = ["obs.vector", "obs.image", "obs.rest.0", "obs.rest.1", "obs.rest.2", "state.0", "state.1"]
     assert [node.name for node in session.get_inputs()] == inputs
-    actions = ["action.a", "action.b.0", "action.b.1", "action.c"]
+    actions = ["action.b.0", "action.b.1", "action.a", "action.c"]
     outputs = [*actions, "dist_inputs", "next_state.0", "next_state.1"]
     assert [node.name for node in session.get_outputs()] == outputs
     assert {node.shape[0] for node in (*session.get_inputs(), *session.get_outputs())} == {"batch"}
@@ -239,7 +239,7 @@ def test_convolutions_in_half_precision_are_exported_in_single(architecture, tmp
     exported = OnnxPolicy(export_onnx(half, tmp_path / "policy.onnx"))
     obs = SMALL_PIXELS.sample()
     np.testing.assert_allclose(exported.act(obs)[0], single.act(obs)[0], atol=1e-5)
-    assert half.module.trunk._half, "the policy stays as it was"
+    assert half.module.trunk.in_bfloat16, "the policy stays as it was"
 
 
 def test_connectors_and_their_statistics_are_in_the_file(tmp_path):

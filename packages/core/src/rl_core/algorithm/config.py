@@ -117,6 +117,11 @@ class AlgorithmConfig:
             )
         return num_steps
 
+    def env_steps_per_iteration(self) -> int:
+        """Work out about how many env steps one call of `train` samples."""
+        rollout = self.num_rollout_steps() * self.env_runners.settings.num_envs_per_env_runner
+        return max(rollout, self.reporting.settings.min_sample_timesteps_per_iteration)
+
     def make_learner(self, module: RLModule, *, make_optimizer: OptimizerFactory, seed: int, name: str) -> Updater:
         """Make the learner of a module; off-policy algorithms have another kind.
 

@@ -118,6 +118,5 @@ def _config_of(arguments: argparse.Namespace) -> AlgorithmConfig:
     if config.environment.env != arguments.env:
         raise RunError(f"--set environment.env={config.environment.env} contradicts the env {arguments.env}. Give one.")
     if not any(setting.partition("=")[0].strip() == INTERVAL for setting in arguments.settings):
-        batch_size = config.training.train_batch_size_per_learner
-        config.evaluation(evaluation_interval=default_evaluation_interval(batch_size))
+        config.evaluation(evaluation_interval=default_evaluation_interval(config.env_steps_per_iteration()))
     return config

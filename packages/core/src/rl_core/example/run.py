@@ -26,6 +26,8 @@ Verdict: TypeAlias = tuple[bool, str]
 Criterion: TypeAlias = "Callable[[Algorithm, Mapping[str, Any]], Verdict]"
 """Judges the algorithm after an evaluation, given the newest result with its `evaluation/...` figures."""
 RETURN, EPISODES = "evaluation/episode_return_mean", "evaluation/num_episodes"
+EVALUATE_EVERY = 5_000
+"""Env steps between evaluations where neither script, config nor flag says otherwise."""
 NOT_REACHED, WRONG_FLAGS, INTERRUPTED = 1, 2, 130
 
 
@@ -59,30 +61,45 @@ class ExampleOutcome:
         return self.algorithm.env_steps
 
 
-def run_example(config: AlgorithmConfig, args: argparse.Namespace, *, criterion: Criterion | None = None) -> NoReturn:
+def run_example(
+    config: AlgorithmConfig,
+    args: argparse.Namespace,
+    *,
+    criterion: Criterion | None = None,
+    evaluate_every: int = EVALUATE_EVERY,
+) -> NoReturn:
     """Train as `train_example` does and end the script as `finish_example` does."""
-    finish_example(train_example(config, args, criterion=criterion), args)
+    finish_example(train_example(config, args, criterion=criterion, evaluate_every=evaluate_every), args)
 
 
 def train_example(
-    config: AlgorithmConfig, args: argparse.Namespace, *, criterion: Criterion | None = None
+    config: AlgorithmConfig,
+    args: argparse.Namespace,
+    *,
+    criterion: Criterion | None = None,
+    evaluate_every: int = EVALUATE_EVERY,
 ) -> ExampleOutcome:
     """Train until the criterion is met, a limit comes or Ctrl-C is pressed.
 
-    Every 5,000 env steps, or as `evaluation_interval` of the config or the flag says, a separate evaluation with the
+    Every `evaluate_every` env steps, or as `evaluation_interval` of the config or the flag says, a separate evaluation with the
     newest weights is judged, by default with actions drawn from the policy; so is one when a limit comes.
 
     Args:
         config: Of the script; it is not changed. The flags are applied to a copy.
         args: Parsed by `example_parser`.
         criterion: Judges as well as `--stop-reward`: where both are given, both must hold.
+        evaluate_every: Env steps between evaluations, at least 1; an evaluation follows the iteration that completes
+            them. An interval of the config or the flag goes before it.
 
     Raises:
+        ValueError: `evaluate_every` is below 1.
         SystemExit: with 2, if the flags do not fit the script or the config.
         RLError: training failed, or `--output` cannot be written.
     """
     from rl_core.example.files import RunFiles
 
+    if evaluate_every < 1:
+        raise ValueError(f"evaluate_every: got {evaluate_every}, expected at least 1 env step. Leave it out for 5,000.")
     started_at = time.monotonic()
     logging.basicConfig(level=args.log_level)
     limits = Limits(reward=args.stop_reward, timesteps=args.stop_timesteps, iterations=args.stop_iters).bounded()
@@ -96,7 +113,8 @@ def train_example(
         files = RunFiles(algorithm, args.output, limits) if args.output is not None else None
         with Interrupt() as interrupt:
             training = _Training(algorithm, limits, criterion, interrupt=interrupt, files=files, started_at=started_at)
-            return training.run(verbose=args.verbose, own_interval=args.evaluation_interval is not None)
+            every = evaluate_every if args.evaluation_interval is None else None
+            return training.run(verbose=args.verbose, evaluate_every=every)
     except BaseException as error:
         if files is not None:
             files.fail(error, time.monotonic() - started_at)
@@ -179,15 +197,16 @@ class _Training:
         self._started_at = started_at
         self._has_goal = limits.reward is not None or criterion is not None
 
-    def run(self, *, verbose: int, own_interval: bool) -> ExampleOutcome:
+    def run(self, *, verbose: int, evaluate_every: int | None) -> ExampleOutcome:
         """Iterate to the end.
 
         Args:
             verbose: 0 prints nothing, 1 a line per evaluation, 2 a line per iteration.
-            own_interval: The user set an interval between evaluations; it holds even if it is 0.
+            evaluate_every: Env steps between evaluations where the config has no interval. None: the user set the
+                interval, which holds even if it is 0.
         """
         from rl_core.cli.display import ProgressMeter, limit_words, progress_line
-        from rl_core.runs.loop import EVALUATION_INTERVAL_STEPS, is_evaluated
+        from rl_core.runs.loop import is_evaluated
         from rl_core.runs.metrics_file import plain_row
 
         algorithm, meter = self._algorithm, ProgressMeter(self._limits)
@@ -195,14 +214,15 @@ class _Training:
             seed = algorithm.config.debugging.settings.seed
             print(f"{algorithm.config.name}, seed {seed}, {limit_words(self._limits)}", flush=True)
         interval = algorithm.config.evaluation.settings.evaluation_interval
-        by_steps, evaluated_at = not (own_interval or interval), 0  # with an interval, `train` evaluates by itself
+        every = None if interval else evaluate_every  # with an interval, `train` evaluates by itself
+        evaluated_at = 0
         reached, figure = False, ""
         stopped_by: StoppedBy | None = None
         row: dict[str, Any] = {}
         while stopped_by is None:
             row = plain_row(algorithm.train())
             stopped_by = self._stopped_by()
-            due = by_steps and algorithm.env_steps - evaluated_at >= EVALUATION_INTERVAL_STEPS
+            due = every is not None and algorithm.env_steps - evaluated_at >= every
             if not is_evaluated(row) and (due or stopped_by in ("timesteps", "iterations")):
                 row |= plain_row(algorithm.evaluate())
             if is_evaluated(row):

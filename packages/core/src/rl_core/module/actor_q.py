@@ -15,7 +15,7 @@ from rl_core.config.check import Range, Settings
 from rl_core.errors import ConfigError, UnsupportedSpaceError
 from rl_core.module.discrete import Categorical
 from rl_core.module.distribution_base import flatten_event
-from rl_core.module.encoders import is_plain_vector, make_encoder
+from rl_core.module.encoders import dense_layers, is_plain_vector, make_encoder
 from rl_core.module.exploration import NoisyAction
 from rl_core.module.gaussian import SquashedGaussian
 from rl_core.module.initialize import initializer_for
@@ -68,11 +68,9 @@ class Critics(nn.Module):
         num_outputs = settings.num_quantiles if self.takes_action else int(action_space.n)  # type: ignore[attr-defined]
         num_features += math.prod(self.action_shape or ()) if self.takes_action else 0
         hiddens = (*(model.fcnet_hiddens if self.encoder is None else ()), *model.head_fcnet_hiddens)
-        sizes, initializer = (num_features, *hiddens, num_outputs), initializer_for(model, "fcnet")
         # One after the other: the products of all at once would leave the second-level cache, and take longer.
         self.values = nn.ModuleList(
-            MLP(sizes, activation=model.fcnet_activation, initializer=initializer, last_gain=1.0)
-            for _ in range(settings.num_critics)
+            _critic((num_features, *hiddens, num_outputs), model) for _ in range(settings.num_critics)
         )
 
     def forward(self, obs: Tree, action: Tensor | None = None) -> Tensor:
@@ -81,6 +79,15 @@ class Critics(nn.Module):
         if action is not None:
             features = torch.cat((features, flatten_event(action, self.action_shape or ())), -1)
         return torch.stack([value(features) for value in self.values])
+
+
+def _critic(sizes: tuple[int, ...], model: ModelSettings) -> nn.Module:
+    """Make the dense layers of one critic, the last one without activation."""
+    initializer = initializer_for(model, "fcnet")
+    if model.fcnet_use_layernorm and len(sizes) > 2:
+        last = MLP(sizes[-2:], initializer=initializer, last_gain=1.0)
+        return nn.Sequential(dense_layers(sizes[:-1], model), last)
+    return MLP(sizes, activation=model.fcnet_activation, initializer=initializer, last_gain=1.0)
 
 
 class Actor(nn.Module):

@@ -212,7 +212,7 @@ class ImpalaCNN(Encoder):
         """Make and initialise the layers."""
         super().__init__()
         self.channels_first, channels, height, width = image_shape(space)
-        self._half = settings.conv_dtype == "bfloat16"
+        self.in_bfloat16 = settings.conv_dtype == "bfloat16"
         initializer, normed = initializer_for(settings, "conv"), settings.conv_use_layernorm
         layers: list[nn.Module] = []
         for num_filters in settings.conv_channels:
@@ -229,7 +229,7 @@ class ImpalaCNN(Encoder):
         """Map images with any leading axes to `[..., F]`."""
         leading = x.shape[:-3]
         x = as_planes(x, self.channels_first)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._half):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             features: Tensor = self.dense(torch.relu(self.sections(x)).flatten(1)).float()
         return features.reshape(*leading, self.num_features)
 

@@ -197,7 +197,7 @@ class CNN(Encoder):
             default = default_filters(min(height, width), space)
             filters, hiddens = filters or default[0], default[1] if hiddens is None else hiddens
         self._activate = ACTIVATIONS[activation]
-        self._half = dtype == "bfloat16"
+        self.in_bfloat16 = dtype == "bfloat16"
         self.convolutions = nn.ModuleList()
         for num_filters, kernel, stride in filters:
             if min(height, width) < kernel:
@@ -219,7 +219,7 @@ class CNN(Encoder):
         """Map images with any leading axes to `[..., F]`."""
         leading = x.shape[:-3]
         x = as_planes(x, self.channels_first)
-        if self._half:
+        if self.in_bfloat16:
             with torch.autocast(x.device.type, torch.bfloat16):
                 features = self._features(x).float()
         else:

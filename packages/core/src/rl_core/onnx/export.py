@@ -54,6 +54,7 @@ def export_onnx(policy: Policy, path: str | Path) -> Path:
     try:
         _trace(graph, temporary)
         model = onnx.load_model(temporary)
+        _add_unused(graph, model)
         onnx.helper.set_model_props(model, {metadata.KEY: text})
         content = model.SerializeToString()
         check_parity(graph, open_session(content, str(path)))
@@ -72,13 +73,12 @@ def _trace(graph: PolicyGraph, path: Path) -> None:
     With the exporter that goes through TorchScript: the newer one needs a further package (onnxscript) and seconds
     instead of milliseconds, and differs much from one PyTorch to the next.
     """
-    obs, state = graph.draw_obs(_TRACE_BATCH, np.random.default_rng(0)), graph.module.initial_state(_TRACE_BATCH)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's age, and of branches on shapes, which the comparison tests
         try:
             torch.onnx.export(
                 graph,
-                (*obs, *tree_leaves(state)),
+                _trace_inputs(graph),
                 path,
                 input_names=graph.inputs,
                 output_names=graph.outputs,
@@ -93,6 +93,23 @@ def _trace(graph: PolicyGraph, path: Path) -> None:
                 f"export_onnx: {type(graph.module).__name__} cannot be written in ONNX's operators of version {OPSET}: "
                 f"{error}"
             ) from error
+
+
+def _trace_inputs(graph: PolicyGraph) -> tuple[torch.Tensor, ...]:
+    """Make the tensors to record a step on."""
+    state = graph.module.initial_state(_TRACE_BATCH)
+    return *graph.draw_obs(_TRACE_BATCH, np.random.default_rng(0)), *tree_leaves(state)
+
+
+def _add_unused(graph: PolicyGraph, model: Any) -> None:
+    """Give the model the inputs that the module does not look at, which recording drops: callers know all of them."""
+    import onnx
+
+    present = {node.name: node for node in model.graph.input}
+    del model.graph.input[:]
+    for name, leaf in zip(graph.inputs, _trace_inputs(graph), strict=True):
+        kind, shape = onnx.helper.np_dtype_to_tensor_dtype(leaf.numpy().dtype), ["batch", *leaf.shape[1:]]
+        model.graph.input.append(present.get(name) or onnx.helper.make_tensor_value_info(name, kind, shape))
 
 
 def _import_onnx() -> Any:

@@ -80,7 +80,7 @@ def _in_float32(module: RLModule) -> RLModule:
     module = copy.deepcopy(module).cpu().requires_grad_(False).eval()
     for part in module.modules():
         if isinstance(part, CNN | ImpalaCNN):
-            part._half = False
+            part.in_bfloat16 = False
     return module
 
 

@@ -59,9 +59,9 @@ class Session:
         return self.seconds_before + time.monotonic() - self.started_at
 
 
-def default_evaluation_interval(train_batch_size: int) -> int:
+def default_evaluation_interval(env_steps_per_iteration: int) -> int:
     """Return the iterations between evaluations where the user set none: about every 5,000 env steps."""
-    return max(1, round(EVALUATION_INTERVAL_STEPS / train_batch_size))
+    return max(1, round(EVALUATION_INTERVAL_STEPS / env_steps_per_iteration))
 
 
 def run_session(session: Session) -> Outcome:

@@ -1,0 +1,27 @@
+"""Observations and actions that are trees: Dict, Tuple, Discrete, MultiDiscrete and Box in each other.
+
+Shows: that nothing needs to be done. Observations become one vector (connectors make numbers of one choice out of n
+one-hot), the action is a tree of independent distributions, and the env gets what its action space says. In RepeatAfterMe
+of rl_envs the action should be the observation:
+    Dict(parts: Tuple(Discrete(4), Dict(mode: MultiDiscrete([2, 3]))), position: Box(-1, 1, (2,)))
+Criterion: evaluation return of -100 over episodes of 100 steps within 200,000 env steps. (0 is best; a random policy
+reaches -325, so that a bound of -500 would say nothing. One agent: this version has no multi-agent envs.)
+Command: python examples/actions/nested_action_spaces.py --as-test --seed 0
+Reached: REACHED_NESTED
+"""
+
+import rl_envs  # noqa: F401 # registers the env
+from rl_core import PPOConfig
+from rl_core.example import example_parser, run_example
+
+parser = example_parser(__doc__, env="rl_envs/RepeatAfterMe-v0", stop_reward=-100, stop_timesteps=200_000)
+
+if __name__ == "__main__":
+    args = parser.parse_args()
+    config = (
+        PPOConfig()
+        .environment(args.env)
+        .env_runners(num_envs_per_env_runner=8)
+        .training(train_batch_size_per_learner=2048, minibatch_size=128, lr=1e-3, gamma=0.0)
+    )
+    run_example(config, args)
