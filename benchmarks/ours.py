@@ -128,8 +128,7 @@ def pong_sampling(work: Work) -> Figures:
 def recurrent(work: Work) -> Figures:
     """Measure PPO's loop with an LSTM, or with a feed-forward network of about as many parameters."""
     memory = {"use_lstm": True, "lstm_cell_size": 64, "fcnet_hiddens": (64,), "max_seq_len": 32}
-    model = memory if work.memory else {"fcnet_hiddens": (128, 128), "vf_share_layers": False}
-    config_ = config(work).rl_module(model_config={"vf_share_layers": "auto", **model})
+    config_ = config(work).rl_module(model_config=memory if work.memory else {"fcnet_hiddens": (180, 180)})
     algorithm = config_.build()
     parameters = sum(parameter.numel() for parameter in algorithm.policy.module.parameters())
     algorithm.stop()

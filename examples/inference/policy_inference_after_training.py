@@ -6,7 +6,8 @@ probable action. Needs `pip install "rl-core[onnx]"`.
 Criterion: evaluation return of 450 (of 500) within 300,000 env steps, then a mean return of 450 over 10 episodes with
 each of the two.
 Command: python examples/inference/policy_inference_after_training.py --as-test --seed 0
-Reached: PENDING
+Reached: on seeds 0, 1, 2: 500.0, 500.0, 492.8 after 15,360, 20,480, 15,360 steps (1.3 to 1.7 s); then 500.0 with each
+of the two on all seeds.
 """
 
 import tempfile
@@ -15,11 +16,12 @@ from pathlib import Path
 import gymnasium
 
 from rl_core import Policy, PPOConfig
+from rl_core.cli.options import positive_int
 from rl_core.example import example_parser, finish_example, train_example
 from rl_core.onnx import OnnxPolicy, export_onnx
 
 parser = example_parser(__doc__, env="CartPole-v1", stop_reward=450, stop_timesteps=300_000)
-parser.add_argument("--num-episodes-during-inference", type=int, default=10, metavar="N", help="default: 10")
+parser.add_argument("--num-episodes-during-inference", type=positive_int, default=10, metavar="N", help="default: 10")
 GOAL = 450.0
 FIRST_SEED = 1000  # of the episodes played, none of which was trained on
 

@@ -6,23 +6,28 @@ and stay as they were at the end of training. Needs `pip install "rl-core[onnx]"
 Criterion: evaluation return of 200 (of 500) within 500,000 env steps, then a mean return of 200 over 10 episodes with
 PyTorch and with onnxruntime; without memory 60 is about the most.
 Command: python examples/inference/policy_inference_after_training_w_connector.py --as-test --seed 0
-Reached: PENDING
+Reached: on seeds 0, 1, 2: 222.8, 274.0, 234.9 after 30,165, 42,358, 42,399 steps (2.7 to 4.3 s); then 430.8, 464.2,
+239.5 with PyTorch, and the same with onnxruntime.
 """
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gymnasium
 import numpy as np
-import rl_envs  # noqa: F401 # registers the env
+from gymnasium.spaces import Box, Space
 
-from rl_core import ConnectorState, ObsConnector, Policy, PPOConfig
+import rl_envs  # noqa: F401 # registers the env
+from rl_core import ConnectorState, ObsConnector, Policy, PPOConfig, Step
+from rl_core.cli.options import positive_int
 from rl_core.example import example_parser, finish_example, train_example
 from rl_core.onnx import OnnxPolicy, export_onnx
+from rl_core.records import Tree
 
 parser = example_parser(__doc__, env="rl_envs/StatelessCartPole-v0", stop_reward=200, stop_timesteps=500_000)
-parser.add_argument("--num-episodes-during-inference", type=int, default=10, metavar="N", help="default: 10")
+parser.add_argument("--num-episodes-during-inference", type=positive_int, default=10, metavar="N", help="default: 10")
 GOAL = 200.0
 FIRST_SEED = 1000  # of the episodes played, none of which was trained on
 
@@ -34,16 +39,16 @@ class Standardize(ObsConnector):
     limit: float = 10.0
     """Larger results are cut, in standard deviations."""
 
-    def output_space(self, observation_space, action_space):
+    def output_space(self, observation_space: Space, action_space: Space) -> Space:
         """Vectors within the limit."""
-        return gymnasium.spaces.Box(-self.limit, self.limit, observation_space.shape, np.float32)
+        return Box(-self.limit, self.limit, observation_space.shape, np.float32)
 
-    def initial_state(self, observation_space, action_space, num_slots):
+    def initial_state(self, observation_space: Space, action_space: Space, num_slots: int) -> ConnectorState:
         """Begin with one imagined observation of mean 0 and variance 1."""
         zeros = np.zeros(observation_space.shape)
         return ConnectorState(shared={"count": np.ones(()), "sum": zeros, "squares": zeros + 1})
 
-    def __call__(self, state, step):
+    def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
         """Add the observations of all slots to the sums, and scale them."""
         count, total, squares = (state.shared[name] for name in ("count", "sum", "squares"))
         obs = np.asarray(step.obs, np.float64)
@@ -53,7 +58,7 @@ class Standardize(ObsConnector):
         shared = {"count": count, "sum": total, "squares": squares}
         return ConnectorState(shared=shared), replace(step, obs=scaled.clip(-self.limit, self.limit).astype(np.float32))
 
-    def merge(self, shared, base):
+    def merge(self, shared: Sequence[Tree], base: Tree) -> Tree:
         """Add up what each runner has seen since `base`."""
         return {name: base[name] + sum(part[name] - base[name] for part in shared) for name in base}
 

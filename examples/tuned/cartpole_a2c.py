@@ -1,10 +1,10 @@
 """A2C on CartPole-v1, with its defaults.
 
-Shows: many small updates, one per 5 steps of 8 env slots, each batch used once and thrown away. That takes several times
-the env steps of PPO, but each is cheap. Learning is less steady too: returns fall back on the way.
+Shows: many small updates, one per 5 steps of 8 env slots, each batch used once and thrown away. That takes several
+times the env steps of PPO, but each is cheap. Learning is less steady too: returns fall back on the way.
 Criterion: evaluation return of 450 (of 500) within 500,000 env steps.
 Command: python examples/tuned/cartpole_a2c.py --as-test --seed 0
-Reached: PENDING
+Reached: on seeds 0, 1, 2: 500.0, 477.7, 457.1 after 100,000, 95,000, 80,000 steps (6 to 8 s).
 """
 
 from rl_core import A2CConfig

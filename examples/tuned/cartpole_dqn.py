@@ -1,10 +1,10 @@
 """DQN on CartPole-v1: double, dueling, with three-step targets.
 
 Shows: a gradient step every second env step, a target network that follows slowly (`tau`) instead of being copied, and
-a learning rate that falls: kept at 2e-3, a policy that holds the pole is unlearned again on some seeds.
+a learning rate that falls: kept at 2e-3, seed 1 fell back from 436 to 104 and took 32,000 steps.
 Criterion: evaluation return of 475 (of 500) within 60,000 env steps.
 Command: python examples/tuned/cartpole_dqn.py --as-test --seed 0
-Reached: PENDING
+Reached: on seeds 0, 1, 2: 500.0 each after 10,000, 20,000, 25,000 steps (10 to 24 s).
 """
 
 from rl_core import DQNConfig

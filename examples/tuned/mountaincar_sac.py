@@ -1,11 +1,11 @@
 """SAC with discrete actions on MountainCar-v0, where every step costs 1 and only the goal ends that.
 
-Shows: targets over ten steps, which carry the rare news of the goal back fast enough, observations scaled to [-1, 1] so
-that the small velocities count, and a target entropy of 0.3 nats of at most 1.1: enough chance to explore, not so much
-that the car cannot swing. Doing nothing gives -200, so a goal below that would be met by any policy.
+Shows: targets over ten steps, which carry the rare news of the goal back quickly (with one step and gamma 0.99, seed 0
+was still at -200 after 60,000 steps), observations scaled to [-1, 1], because velocities are small, and a target
+entropy of 0.3 nats, of at most 1.1. Doing nothing gives -200, so any policy would meet a goal below that.
 Criterion: evaluation return of -150 within 40,000 env steps.
 Command: python examples/tuned/mountaincar_sac.py --as-test --seed 0
-Reached: PENDING
+Reached: on seeds 0, 1, 2: -142.1, -136.1, -142.3 after 15,000, 10,000, 15,000 steps (6 to 9 s).
 """
 
 from typing import Any

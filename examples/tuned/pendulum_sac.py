@@ -1,10 +1,10 @@
 """SAC on Pendulum-v1, solved within a few thousand env steps.
 
-Shows: learning from stored transitions, one gradient step per env step. Two layers of 64 units are enough here and a
-quarter of the work of the default 256; an evaluation follows every 1,000 env steps, because 5,000 would be too coarse.
+Shows: learning from stored transitions, one gradient step per env step. Two layers of 64 units are enough here and
+much less work than the default 256; an evaluation follows every 1,000 env steps, because 5,000 would be too coarse.
 Criterion: evaluation return of -200 within 10,000 env steps.
 Command: python examples/tuned/pendulum_sac.py --as-test --seed 0
-Reached: PENDING
+Reached: on seeds 0, 1, 2: -178.3, -144.5, -135.5 after 4,000, 5,000, 4,000 steps (6 to 7 s).
 """
 
 from rl_core import SACConfig

@@ -1,10 +1,10 @@
 """TQC on Pendulum-v1: SAC whose critics learn 25 quantiles each of the return.
 
-Shows: the settings of `pendulum_sac.py`, taken over unchanged. The pairwise loss between quantiles makes a gradient
-step about twice as dear as that of SAC.
+Shows: the settings of `pendulum_sac.py`, taken over unchanged. The env steps needed are about the same; the
+pairwise loss between quantiles makes the run about three times as long.
 Criterion: evaluation return of -200 within 10,000 env steps.
 Command: python examples/tuned/pendulum_tqc.py --as-test --seed 0
-Reached: PENDING
+Reached: on seeds 0, 1, 2: -176.5, -160.8, -141.9 after 4,000 steps each (16 to 19 s).
 """
 
 from rl_core import TQCConfig

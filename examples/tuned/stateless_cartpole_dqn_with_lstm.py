@@ -4,7 +4,7 @@ Shows: replayed sequences of 20 steps, each after 8 steps of burn-in that only b
 gradient step takes 32 of them. Seeds differ a lot.
 Criterion: evaluation return of 350 (of 500) within 200,000 env steps.
 Command: python examples/tuned/stateless_cartpole_dqn_with_lstm.py --as-test --seed 0
-Reached: PENDING
+Reached: on seeds 0, 1, 2: 429.1, 443.9, 354.8 after 56,320, 20,480, 133,120 steps (9 to 78 s).
 """
 
 import rl_envs  # noqa: F401 # registers the env

@@ -227,9 +227,10 @@ def test_every_encoder_conforms(observation, settings):
     check_module(module, observation, ACTIONS["box"])
 
 
-def test_memories_are_shared_unless_told_otherwise():
-    assert ActorCritic(VECTOR, ACTIONS["discrete"], ModelSettings(use_gru=True)).body.value is None
-    separate = ActorCritic(VECTOR, ACTIONS["discrete"], ModelSettings(use_gru=True, vf_share_layers=False))
+def test_memories_on_vectors_are_apart_unless_told_otherwise():
+    shared = ActorCritic(VECTOR, ACTIONS["discrete"], ModelSettings(use_gru=True, vf_share_layers=True))
+    assert shared.body.value is None
+    separate = ActorCritic(VECTOR, ACTIONS["discrete"], ModelSettings(use_gru=True))
     (policy,), (value,) = separate.initial_state(3)
     assert policy.shape == value.shape == (3, 256)
 

@@ -81,8 +81,8 @@ def train_example(
 ) -> ExampleOutcome:
     """Train until the criterion is met, a limit comes or Ctrl-C is pressed.
 
-    Every `evaluate_every` env steps, or as `evaluation_interval` of the config or the flag says, a separate evaluation with the
-    newest weights is judged, by default with actions drawn from the policy; so is one when a limit comes.
+    Every `evaluate_every` env steps, or as `evaluation_interval` of the config or the flag says, a separate evaluation
+    with the newest weights is judged, by default with actions drawn from the policy; so is one when a limit comes.
 
     Args:
         config: Of the script; it is not changed. The flags are applied to a copy.

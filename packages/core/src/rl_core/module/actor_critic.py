@@ -65,7 +65,7 @@ class ActorCritic(RLModule):
         num_outputs = self._init_log_std(settings)
         shared = settings.vf_share_layers
         if shared == "auto":
-            shared = settings.has_memory or contains_image(observation_space)
+            shared = contains_image(observation_space)
         self.trunk, self.body = None, None
         if settings.has_memory:
             self.body = RecurrentBody(observation_space, settings, shared=shared)

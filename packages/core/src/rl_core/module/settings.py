@@ -137,8 +137,9 @@ class ModelSettings(Settings):
     head_fcnet_bias_initializer_kwargs: InitializerKwargs = field(default_factory=dict)
     """Arguments of that initialiser."""
     vf_share_layers: bool | Literal["auto"] = "auto"
-    """Whether policy and value function share all layers but the last. `auto`: with images or a
-    memory yes, vectors no. Source: Huang et al. 2022, details 13, Atari 8 and LSTM 1."""
+    """Whether policy and value function share all layers but the last, a memory too. `auto`: images yes, vectors no
+    (CartPole without velocities is learned with memories apart, and was not with one). Source: Huang et al. 2022,
+    details 13 and Atari 8."""
     free_log_std: bool = True
     """Box actions: learn one log standard deviation per dimension for all observations; False makes it an output of the
     network. Source: Huang et al. 2022, continuous detail 2."""
