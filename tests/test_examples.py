@@ -16,7 +16,7 @@ SCRIPTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "examples
 def run(script: str, *flags: str, monkeypatch: pytest.MonkeyPatch) -> int:
     """Run a script in this process, which has torch already, and return its exit code."""
     monkeypatch.setattr(sys, "argv", [script, *flags])
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))  # what the script puts at `__main__` is taken back
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # what the script puts there is taken back
     with pytest.raises(SystemExit) as caught:
         runpy.run_path(str(ROOT / script), run_name="__main__")
     return caught.value.code

@@ -23,7 +23,9 @@ from rl_core.example import example_parser, run_example
 sys.path.insert(0, str(Path(__file__).parent.parent / "rl_modules"))
 from autoregressive_actions_rl_module import TwoActionsModule  # a neighbour, not a package
 
-parser = example_parser(__doc__, env="rl_envs/CorrelatedActions-v0", stop_reward=-0.45, stop_timesteps=2_000_000)
+parser = example_parser(
+    __doc__, env="rl_envs:rl_envs/CorrelatedActions-v0", stop_reward=-0.45, stop_timesteps=2_000_000
+)
 parser.set_defaults(evaluation_duration=1000)  # of one step each
 parser.add_argument("--independent-heads", action="store_true", help="the control: a2 is drawn without a look at a1")
 parser.add_argument("--floor", type=float, default=0.2, metavar="F", help="uniform share of a1; default: 0.2")

@@ -10,11 +10,10 @@ Command: python examples/actions/nested_action_spaces.py --as-test --seed 0
 Reached: REACHED_NESTED
 """
 
-import rl_envs  # noqa: F401 # registers the env
 from rl_core import PPOConfig
 from rl_core.example import example_parser, run_example
 
-parser = example_parser(__doc__, env="rl_envs/RepeatAfterMe-v0", stop_reward=-100, stop_timesteps=200_000)
+parser = example_parser(__doc__, env="rl_envs:rl_envs/RepeatAfterMe-v0", stop_reward=-100, stop_timesteps=200_000)
 
 if __name__ == "__main__":
     args = parser.parse_args()

@@ -19,14 +19,13 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Space
 
-import rl_envs  # noqa: F401 # registers the env
 from rl_core import ConnectorState, ObsConnector, Policy, PPOConfig, Step
 from rl_core.cli.options import positive_int
 from rl_core.example import example_parser, finish_example, train_example
 from rl_core.onnx import OnnxPolicy, export_onnx
 from rl_core.records import Tree
 
-parser = example_parser(__doc__, env="rl_envs/StatelessCartPole-v0", stop_reward=200, stop_timesteps=500_000)
+parser = example_parser(__doc__, env="rl_envs:rl_envs/StatelessCartPole-v0", stop_reward=200, stop_timesteps=500_000)
 parser.add_argument("--num-episodes-during-inference", type=positive_int, default=10, metavar="N", help="default: 10")
 GOAL = 200.0
 FIRST_SEED = 1000  # of the episodes played, none of which was trained on

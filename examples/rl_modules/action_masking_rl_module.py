@@ -17,7 +17,6 @@ from typing import Any
 
 import gymnasium
 
-import rl_envs  # noqa: F401 # registers the env
 from rl_core import Policy, PPOConfig
 from rl_core.errors import RLError
 from rl_core.example import example_parser, finish_example, train_example
@@ -26,7 +25,7 @@ from rl_core.onnx import OnnxPolicy, export_onnx
 
 NUM_EPISODES = 5
 
-parser = example_parser(__doc__, env="rl_envs/ActionMask-v0", stop_reward=85, stop_timesteps=300_000)
+parser = example_parser(__doc__, env="rl_envs:rl_envs/ActionMask-v0", stop_reward=85, stop_timesteps=300_000)
 
 
 def play(env_id: str, act: Callable[[Any], int], name: str) -> tuple[bool, str]:

@@ -23,7 +23,9 @@ from rl_core import PPOConfig, RLModule
 from rl_core.example import example_parser, run_example
 from rl_core.module import MLP, Autoregressive, distribution_for
 
-parser = example_parser(__doc__, env="rl_envs/CorrelatedActions-v0", stop_reward=-0.45, stop_timesteps=2_000_000)
+parser = example_parser(
+    __doc__, env="rl_envs:rl_envs/CorrelatedActions-v0", stop_reward=-0.45, stop_timesteps=2_000_000
+)
 parser.set_defaults(evaluation_duration=1000)  # of one step each
 
 

@@ -12,13 +12,12 @@ Reached: REACHED_LSTM
 from gymnasium import spaces
 from torch import Tensor, nn
 
-import rl_envs  # noqa: F401 # registers the env
 from rl_core import PPOConfig, RLModule
 from rl_core.example import example_parser, run_example
 
 State = tuple[Tensor, Tensor]
 
-parser = example_parser(__doc__, env="rl_envs/StatelessCartPole-v0", stop_reward=300, stop_timesteps=2_000_000)
+parser = example_parser(__doc__, env="rl_envs:rl_envs/StatelessCartPole-v0", stop_reward=300, stop_timesteps=2_000_000)
 
 
 class LSTMModule(RLModule):

@@ -7,11 +7,10 @@ Command: python examples/tuned/stateless_cartpole_dqn_with_lstm.py --as-test --s
 Reached: on seeds 0, 1, 2: 429.1, 443.9, 354.8 after 56,320, 20,480, 133,120 steps (9 to 78 s).
 """
 
-import rl_envs  # noqa: F401 # registers the env
 from rl_core import DQNConfig
 from rl_core.example import example_parser, run_example
 
-parser = example_parser(__doc__, env="rl_envs/StatelessCartPole-v0", stop_reward=350, stop_timesteps=200_000)
+parser = example_parser(__doc__, env="rl_envs:rl_envs/StatelessCartPole-v0", stop_reward=350, stop_timesteps=200_000)
 
 if __name__ == "__main__":
     args = parser.parse_args()

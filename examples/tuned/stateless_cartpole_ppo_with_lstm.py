@@ -8,11 +8,10 @@ Reached: on seeds 0, 1, 2: 453.4, 457.4, 454.0 after 268,689, 470,826, 268,586 s
 127,761, 103,268, 139,917.
 """
 
-import rl_envs  # noqa: F401 # registers the env
 from rl_core import PPOConfig
 from rl_core.example import example_parser, run_example
 
-parser = example_parser(__doc__, env="rl_envs/StatelessCartPole-v0", stop_reward=450, stop_timesteps=500_000)
+parser = example_parser(__doc__, env="rl_envs:rl_envs/StatelessCartPole-v0", stop_reward=450, stop_timesteps=500_000)
 
 if __name__ == "__main__":
     args = parser.parse_args()

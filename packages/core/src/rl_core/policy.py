@@ -111,7 +111,7 @@ class Policy:
         """
         first = state is None
         state = state or self.initial_state()
-        step = _single_step(self._batch_of_one(obs), first)
+        step = single_step(self._batch_of_one(obs), first)
         connectors, step = self.obs_chain(state.connectors, step)
         connectors = self.obs_chain.with_shared(connectors, self.shared)
         with torch.inference_mode():
@@ -121,7 +121,7 @@ class Policy:
                 action = distribution.sample(dist_inputs, distribution.noise((1,), self._generator))
             else:
                 action = distribution.mode(dist_inputs)
-        return tree_map(_first_row, self.action_chain(action)), PolicyState(module_state, connectors)
+        return tree_map(first_row, self.action_chain(action)), PolicyState(module_state, connectors)
 
     def _batch_of_one(self, obs: Any) -> Tree:
         """Add the batch axis, checking the shapes."""
@@ -133,6 +133,12 @@ class Policy:
                 "Give one observation, without a batch axis."
             )
         return batch
+
+    def export_onnx(self, path: str | Path) -> Path:
+        """Write the policy as an ONNX file, which `rl_core.onnx.OnnxPolicy` acts with; needs `rl-core[onnx]`."""
+        from rl_core.onnx import export_onnx
+
+        return export_onnx(self, path)
 
     def set_weights(self, weights: Weights) -> None:
         """Take newer weights, and the connectors' statistics if they come along."""
@@ -249,7 +255,7 @@ _ZERO_REWARD, _FALSE, _TRUE = np.zeros(1, np.float32), np.zeros(1, bool), np.one
 _NO_SLOTS = np.zeros(0, np.int64)
 
 
-def _single_step(obs: Tree, first: bool) -> Step:
+def single_step(obs: Tree, first: bool) -> Step:
     """Make the step of one slot outside training, where there is no reward."""
     return Step(
         obs=obs,
@@ -268,7 +274,7 @@ def _as_tensor(leaf: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(leaf.astype(np.float32, copy=False) if leaf.dtype.kind == "f" else leaf)
 
 
-def _first_row(leaf: np.ndarray) -> Any:
+def first_row(leaf: np.ndarray) -> Any:
     """Take the action out of its batch of one; a scalar becomes a plain number."""
     row = leaf[0]
     return row.item() if isinstance(row, np.generic) else row

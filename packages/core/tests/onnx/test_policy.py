@@ -23,7 +23,9 @@ OBS = np.array([0.5, -1.0], np.float32)
 def path(tmp_path):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    spec = ModuleSpec(model_config=ModelSettings(fcnet_hiddens=(4,), use_gru=True, lstm_cell_size=3))
+    spec = ModuleSpec(
+        model_config=ModelSettings(fcnet_hiddens=(4,), use_gru=True, lstm_cell_size=3, vf_share_layers=True)
+    )
     return export_onnx(Policy(spec, VECTOR, DISCRETE, action_connectors=[ActionToEnv()]), tmp_path / "policy.onnx")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from rl_core._internal.allocator import keep_freed_memory
 from rl_core.algorithm.callbacks import CallbackList
 from rl_core.algorithm.components import Context, Runner
 from rl_core.algorithm.config import AlgorithmConfig
@@ -64,6 +65,7 @@ class Algorithm:
         self.learner = self._components.learner(self.config, self.env_runner)
         self._evaluation_runner: Runner | None = None
         self._set_num_threads()
+        keep_freed_memory()
         self.iteration = 0
         self.env_steps = 0
         self.num_episodes = 0

@@ -12,7 +12,13 @@ from typing import Any
 from rl_core.algorithm import registry
 from rl_core.cli.versions import versions
 
-EXTRAS = {"matplotlib": "learning_curve.png, rl plot", "imageio": "rl record", "tensorboard": "looking at events"}
+EXTRAS = {
+    "matplotlib": ("logging", "learning_curve.png, rl plot"),
+    "imageio": ("logging", "rl record"),
+    "tensorboard": ("logging", "looking at events"),
+    "onnxruntime": ("onnx", "policies as ONNX files"),
+}
+"""Module -> the extra that installs it, and what it is for."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"threads      {facts['torch_threads']} ({threads})")
     print(f"devices      {', '.join(facts['devices'])}\n")
     for name, installed in facts["extras"].items():
-        print(f"{name:<12} {'installed' if installed else 'missing: pip install rl-core[logging]'} ({EXTRAS[name]})")
+        extra, purpose = EXTRAS[name]
+        print(f"{name:<12} {'installed' if installed else f'missing: pip install rl-core[{extra}]'} ({purpose})")
     print()
     for name, path in facts["algorithms"].items():
         print(f"{name:<12} {path}")

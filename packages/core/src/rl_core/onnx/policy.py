@@ -16,7 +16,7 @@ from rl_core.env.spaces import space_from_json
 from rl_core.errors import CheckpointError, ConfigError, RLError
 from rl_core.onnx import metadata
 from rl_core.onnx.session import open_session
-from rl_core.policy import PolicyState, _first_row, _single_step
+from rl_core.policy import PolicyState, first_row, single_step
 
 
 class OnnxPolicy:
@@ -120,14 +120,14 @@ class OnnxPolicy:
             )
         first = state is None
         state = state or self.initial_state()
-        connectors, step = self._obs_chain(state.connectors, _single_step(self._batch_of_one(obs), first))
+        connectors, step = self._obs_chain(state.connectors, single_step(self._batch_of_one(obs), first))
         connectors = self._obs_chain.with_shared(connectors, self._shared)
         leaves = tree_leaves(tree_map(lambda dtype, leaf: leaf.astype(dtype, copy=False), self._obs_dtypes, step.obs))
         feed = dict(zip(self._inputs, (*leaves, *state.module), strict=True))
         outputs = self._session.run(self._outputs, feed)
         tensors = map(torch.from_numpy, outputs[: self._num_actions])
         action = self._action_chain(tree_map(lambda _: next(tensors), self._action_names))
-        return tree_map(_first_row, action), PolicyState(tuple(outputs[self._num_actions :]), connectors)
+        return tree_map(first_row, action), PolicyState(tuple(outputs[self._num_actions :]), connectors)
 
     def _batch_of_one(self, obs: Any) -> Tree:
         """Add the batch axis, checking the shapes."""
