@@ -3,11 +3,12 @@
 Shows: what a second action gains by being drawn given the sampled first one. In CorrelatedActionsEnv of rl_envs, with
 one step per episode, a1 should bring o + a1 near 1, and a2 should cancel the o + a1 that has come out:
     reward = -|1 - (o + a1)| - |o + a1 + a2|
-Where a1 follows from o, a2 can follow from o as well, and independent heads are as good (-1/4 at best): the first action
-must be random for a difference. So a fifth of it is drawn uniformly (`--floor 0.2`), as a policy does that must
-not cease to explore. With it, the best returns are
-    autoregressive: -1/4 - 0.2 * (5/6 - 1/4) = -0.367; independent: -0.367 - 0.2 * 5/6 = -0.533,
-5/6 being the mean distance of a uniform a1 from the best one, averaged over o.
+Where a1 follows from o, a2 can follow from o as well, and independent heads are as good (-1/4 at best): there is only
+a difference while a1 is random. So a fifth of it is drawn uniformly (`--floor 0.2`), as by a policy that must not
+cease to explore. Then the best returns are
+    autoregressive: -1/4 - 0.2 * (5/6 - 1/4) = -0.367; independent: about -0.367 - 0.2 * 5/6 = -0.53,
+5/6 being the mean distance of a uniform a1 from the best one: independent heads cannot meet the criterion, however long
+they learn. With --floor 0 both can.
 Criterion: evaluation return (1,000 episodes) of -0.45 within 2,000,000 env steps. Control: with --independent-heads it
 stays below.
 Command: python examples/actions/autoregressive_actions.py --as-test --seed 0

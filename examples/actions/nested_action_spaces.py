@@ -1,8 +1,8 @@
 """Observations and actions that are trees: Dict, Tuple, Discrete, MultiDiscrete and Box in each other.
 
-Shows: that nothing needs to be done. Observations become one vector (connectors make numbers of one choice out of n
-one-hot), the action is a tree of independent distributions, and the env gets what its action space says. In RepeatAfterMe
-of rl_envs the action should be the observation:
+Shows: that nothing needs to be done. Observations become one vector, choices out of n one-hot; actions are drawn from a
+tree of independent distributions; the env gets what its action space says. In RepeatAfterMe of rl_envs the action
+should be the observation:
     Dict(parts: Tuple(Discrete(4), Dict(mode: MultiDiscrete([2, 3]))), position: Box(-1, 1, (2,)))
 Criterion: evaluation return of -100 over episodes of 100 steps within 200,000 env steps. (0 is best; a random policy
 reaches -325, so that a bound of -500 would say nothing. One agent: this version has no multi-agent envs.)

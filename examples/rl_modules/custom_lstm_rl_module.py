@@ -1,8 +1,8 @@
 """A recurrent module written from scratch: an LSTM between a dense layer and the two heads.
 
-Shows: what memory asks of an RLModule. The state is a value: `initial_state` makes it, `forward_policy` takes and returns
-it, one step at a time, while `forward_train` runs over whole segments of `max_seq_len` steps and must give the same
-numbers. Runner and learner do the rest: they carry the state, restart it with each episode and cut the segments.
+Shows: what memory asks of an RLModule. The state is a value: `initial_state` makes it, `forward_policy` takes and
+returns it, one step at a time, while `forward_train` runs over whole segments of `max_seq_len` steps and must give the
+same numbers. Runner and learner do the rest: they carry the state, restart it with each episode and cut the segments.
 StatelessCartPole of rl_envs hides the velocities: without memory 49 is about the best, at most 500 steps are possible.
 Criterion: evaluation return of 300 within 2,000,000 env steps. (One agent: this version has no multi-agent envs.)
 Command: python examples/rl_modules/custom_lstm_rl_module.py --as-test --seed 0

@@ -1,7 +1,7 @@
 """RLlib's old model settings become a module of this library.
 
-Shows: `module_from_rllib`, which builds the network that RLlib's old API stack makes from a `model` dict, whether dense,
-convolutional or with an LSTM; and `model_settings_from_rllib`, which translates the dict to the settings of the default
+Shows: `module_from_rllib`, which builds the network that RLlib's old API stack makes from a `model` dict, be it dense,
+convolutional or with an LSTM; and `model_settings_from_rllib`, which translates the dict to settings of the default
 module, to train with them.
 Criterion: the parameters have the shapes that RLlib 2.60 gives them; evaluation return of 350 on CartPole-v1 within 100
 iterations.

@@ -1,8 +1,8 @@
 """A policy that RLlib trained becomes a module of this library, and learns on.
 
-Shows: `read_rllib_policy`, which reads a checkpoint of RLlib's old API stack without RLlib, and without running any of the
-code that a pickle can hold; and training that starts from a module instead of a class. The checkpoint, of a
-policy that was stopped halfway through learning CartPole-v1, lies in data/; the README there says how it was made.
+Shows: `read_rllib_policy`, which reads a checkpoint of RLlib's old API stack without RLlib, and without running any of
+the code that a pickle can hold; and training that starts from a module instead of a class. The checkpoint, of a policy
+that was stopped halfway through learning CartPole-v1, lies in data/; the README there says how it was made.
 Criterion: the logits and values are those that RLlib computes; an evaluation before training returns at least 100, and
 within 50 iterations 450.
 Command: python examples/rl_modules/migrate_modelv2_by_policy_checkpoint.py --as-test --seed 0
@@ -30,7 +30,8 @@ def compare_outputs(module: RLModule) -> tuple[bool, str]:
     expected = np.load(CHECKPOINT / "expected.npz")
     with torch.inference_mode():
         logits, value = module.forward_train(torch.from_numpy(expected["obs"]))
-    difference = max(np.abs(logits - expected["logits"]).max(), (np.abs(value - expected["value"])).max())
+    pairs = ((logits, expected["logits"]), (value, expected["value"]))
+    difference = max(float(np.abs(ours.numpy() - theirs).max()) for ours, theirs in pairs)
     assert difference < TOLERANCE, f"logits or values differ from RLlib's by {difference}"
     return True, f"largest difference from RLlib's logits and values {difference:.1g}"
 

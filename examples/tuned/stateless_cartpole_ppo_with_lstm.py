@@ -1,7 +1,7 @@
 """PPO with an LSTM on CartPole without velocities, which one observation does not tell.
 
-Shows: a memory, trained on segments of up to 64 steps. Policy and value function have one LSTM each: with a shared one,
-the default, the return stayed near 22 for 500,000 steps (one run, with gamma 0.99 and segments of 32 steps).
+Shows: a memory, trained on segments of up to 64 steps. Policy and value function have one LSTM each: with a shared
+one the return stayed near 22 for 500,000 steps (one run, with gamma 0.99 and segments of 32 steps).
 Criterion: evaluation return of 450 (of 500) within 500,000 env steps; that of a random policy is 22.
 Command: python examples/tuned/stateless_cartpole_ppo_with_lstm.py --as-test --seed 0
 Reached: on seeds 0, 1, 2: 453.4, 457.4, 454.0 after 268,689, 470,826, 268,586 steps (26 to 41 s); 350 was passed after
@@ -27,7 +27,6 @@ if __name__ == "__main__":
                 "fcnet_hiddens": [64],
                 "lstm_cell_size": 64,
                 "max_seq_len": 64,
-                "vf_share_layers": False,
             }
         )
     )
