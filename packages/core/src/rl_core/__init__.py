@@ -1,4 +1,4 @@
-"""Reinforcement learning in process: envs, connectors, modules, learners, PPO, checkpoints, and the `rl` command."""
+"""Reinforcement learning in process: envs, connectors, modules, algorithms, checkpoints, and the `rl` command."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from rl_core.learning.replay_learner import ReplayObjective
     from rl_core.learning.replay_settings import ReplayBufferSettings
     from rl_core.metrics import MetricsLogger
+    from rl_core.migrate import read_rllib_module, read_rllib_policy
     from rl_core.module.distribution_base import Distribution
     from rl_core.module.rl_module import RLModule
     from rl_core.module.settings import ModelSettings
+    from rl_core.onnx import OnnxPolicy
     from rl_core.policy import Policy
     from rl_core.records import Batch, Decision, Rollout, Step, Weights
     from rl_core.sampling.env_runner import EnvRunner
@@ -47,6 +49,7 @@ __all__ = [
     "ModelSettings",
     "Objective",
     "ObsConnector",
+    "OnnxPolicy",
     "PPOConfig",
     "Policy",
     "RLModule",
@@ -58,9 +61,14 @@ __all__ = [
     "TD3Config",
     "TQCConfig",
     "Weights",
+    "read_rllib_module",
+    "read_rllib_policy",
 ]
 
 _MODULES = {
+    "read_rllib_policy": "migrate",
+    "read_rllib_module": "migrate",
+    "OnnxPolicy": "onnx",
     "Distribution": "module.distribution_base",
     "ReplayBufferSettings": "learning.replay_settings",
     "ReplayObjective": "learning.replay_learner",
