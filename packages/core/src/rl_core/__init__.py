@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rl_core.module.distribution_base import Distribution
     from rl_core.module.rl_module import RLModule
     from rl_core.module.settings import ModelSettings
-    from rl_core.onnx import OnnxPolicy
+    from rl_core.onnx import OnnxPolicy, export_onnx
     from rl_core.policy import Policy
     from rl_core.records import Batch, Decision, Rollout, Step, Weights
     from rl_core.sampling.env_runner import EnvRunner
@@ -61,11 +61,13 @@ __all__ = [
     "TD3Config",
     "TQCConfig",
     "Weights",
+    "export_onnx",
     "read_rllib_module",
     "read_rllib_policy",
 ]
 
 _MODULES = {
+    "export_onnx": "onnx",
     "read_rllib_policy": "migrate",
     "read_rllib_module": "migrate",
     "OnnxPolicy": "onnx",

@@ -134,12 +134,6 @@ class Policy:
             )
         return batch
 
-    def export_onnx(self, path: str | Path) -> Path:
-        """Write the policy as an ONNX file, which `rl_core.onnx.OnnxPolicy` acts with; needs `rl-core[onnx]`."""
-        from rl_core.onnx import export_onnx
-
-        return export_onnx(self, path)
-
     def set_weights(self, weights: Weights) -> None:
         """Take newer weights, and the connectors' statistics if they come along."""
         load_tensors(self.module, weights.tensors, what=f"version {weights.version}")
