@@ -3,8 +3,8 @@
 Shows: an RLModule of torch's layers on images, shared by policy and value function; `forward_train` runs them once for
 both. Images arrive as bytes with any number of leading axes. What makes convolutions fast on a CPU is the order in
 memory: the channels should come last there, whatever the order of the axes.
-The screen is cut to the field, halved (80 x 80 pixels) and stacked four times; games are cut after 250 steps. Pong needs
-pip install "rl-envs[atari]"; `--env` takes any other game of ale-py.
+The screen is cut to the field, halved (80 x 80 pixels) and stacked four times; games are cut after 250 steps. Pong
+needs pip install "rl-envs[atari]"; `--env` takes any other game of ale-py.
 Criterion: within 20,480 env steps the value loss of an iteration falls below half of the second one's, and the
 module takes at most 1.25 times as long as the default one for a step forwards and backwards.
 Command: python examples/rl_modules/custom_cnn_rl_module.py --as-test --seed 0
