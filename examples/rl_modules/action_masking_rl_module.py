@@ -7,7 +7,7 @@ the policy is read from a checkpoint, exported to ONNX (pip install "rl-core[onn
 Criterion: evaluation return of 85 within 300,000 env steps (99.2 is best; random allowed actions bring 66.5), and no
 forbidden action: in training, by the policy of the checkpoint, drawn or greedy, and in ONNX.
 Command: python examples/rl_modules/action_masking_rl_module.py --as-test --seed 0
-Reached: REACHED_MASK
+Reached: on seeds 0, 1, 2: 86.6, 86.3, 86.5 after 6,144 steps (1 s), no forbidden action.
 """
 
 from collections.abc import Callable

@@ -9,7 +9,7 @@ pass, and log probability, entropy and mode are those of the pair.
 Criterion: evaluation return (1,000 episodes) of -0.45 in rl_envs' CorrelatedActionsEnv within 2,000,000 env steps; the
 best with a floor of 0.2 is -0.367. actions/autoregressive_actions.py uses this module and has the control.
 Command: python examples/rl_modules/autoregressive_actions_rl_module.py --as-test --seed 0
-Reached: REACHED_AUTO_MODULE
+Reached: on seeds 0, 1, 2: -0.428, -0.449, -0.447 after 36,864, 30,720, 30,720 steps (2 s).
 """
 
 from collections.abc import Sequence
