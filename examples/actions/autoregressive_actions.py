@@ -12,8 +12,8 @@ they learn. With --floor 0 both can.
 Criterion: evaluation return (1,000 episodes) of -0.45 within 2,000,000 env steps. Control: with --independent-heads it
 stays below.
 Command: python examples/actions/autoregressive_actions.py --as-test --seed 0
-Reached: on seeds 0, 1, 2: -0.428, -0.449, -0.447 after 36,864, 30,720, 30,720 steps (2 s). With --independent-heads never in
-2,000,000 steps (110 s): -0.600, -0.621, -0.661 at the end.
+Reached: on seeds 0, 1, 2: -0.428, -0.449, -0.447 after 36,864, 30,720, 30,720 steps (2 s). With --independent-heads not
+in 2,000,000 steps (110 s): -0.600, -0.621, -0.661 at the end.
 """
 
 import sys
