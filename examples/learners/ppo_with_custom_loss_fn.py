@@ -5,7 +5,9 @@ Shows: new settings, a loss that calls PPO's and adds to it, and a config that h
 Criterion: evaluation return of 250 on CartPole-v1 within 200,000 env steps, at a learning rate of 0.01.
 Command: python examples/learners/ppo_with_custom_loss_fn.py --as-test --seed 0
 Reached: on seeds 0, 1, 2: 426.8, 326.6, 353.5 after 10,240 steps (1 s). With --regularizer-coeff 0 it is reached too
-(357.7, 429.6, 250.0 after 5,120 to 10,240 steps): at these settings PPO bears this learning rate without help.
+(357.7, 429.6, 250.0 after 5,120 to 10,240 steps): at these settings PPO bears this learning rate without help. In six
+set-ups with larger shared networks and no bound on gradients, tried for 60,000 to 100,000 steps on seeds 0 and 1,
+coefficient 0 missed it twice, never on both seeds.
 """
 
 import dataclasses
