@@ -47,15 +47,18 @@ class Standardize(ObsConnector):
         zeros = np.zeros(observation_space.shape)
         return ConnectorState(shared={"count": np.ones(()), "sum": zeros, "squares": zeros + 1})
 
-    def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
-        """Add the observations of all slots to the sums, and scale them."""
-        count, total, squares = (state.shared[name] for name in ("count", "sum", "squares"))
+    def observe(self, state: ConnectorState, step: Step) -> Tree:
+        """Add the observations of all slots to the sums; called in training only."""
         obs = np.asarray(step.obs, np.float64)
-        count, total, squares = count + len(obs), total + obs.sum(0), squares + (obs**2).sum(0)
+        new = {"count": len(obs), "sum": obs.sum(0), "squares": (obs**2).sum(0)}
+        return {name: value + new[name] for name, value in state.shared.items()}
+
+    def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
+        """Scale the observations of all slots."""
+        count, total, squares = (state.shared[name] for name in ("count", "sum", "squares"))
         mean = total / count
-        scaled = (obs - mean) / np.sqrt(np.maximum(squares / count - mean**2, 1e-8))
-        shared = {"count": count, "sum": total, "squares": squares}
-        return ConnectorState(shared=shared), replace(step, obs=scaled.clip(-self.limit, self.limit).astype(np.float32))
+        scaled = (step.obs - mean) / np.sqrt(np.maximum(squares / count - mean**2, 1e-8))
+        return state, replace(step, obs=scaled.clip(-self.limit, self.limit).astype(np.float32))
 
     def merge(self, shared: Sequence[Tree], base: Tree) -> Tree:
         """Add up what each runner has seen since `base`."""

@@ -86,7 +86,7 @@ def test_without_exploring_the_mode_is_taken_and_with_it_actions_vary():
 
 @pytest.mark.parametrize("obs", [np.zeros((1, 2)), np.zeros(3), 0.0])
 def test_an_observation_of_another_shape_is_refused(obs):
-    with pytest.raises(ValueError, match=r"Policy\.act: obs has shape .*, expected \(2,\).*without a batch axis"):
+    with pytest.raises(ValueError, match=r"act: obs has shape .*, expected \(2,\).*without a batch axis"):
         make_policy().act(obs)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rl_core.algorithms.tqc import TQCConfig
     from rl_core.connect.protocol import ActionConnector, ConnectorState, ObsConnector
     from rl_core.learning.learner import Learner, Objective
+    from rl_core.learning.learner_connector import LearnerConnector, Trained
     from rl_core.learning.replay_learner import ReplayObjective
     from rl_core.learning.replay_settings import ReplayBufferSettings
     from rl_core.metrics import MetricsLogger
@@ -45,6 +46,7 @@ __all__ = [
     "Episode",
     "Extension",
     "Learner",
+    "LearnerConnector",
     "MetricsLogger",
     "ModelSettings",
     "Objective",
@@ -60,6 +62,7 @@ __all__ = [
     "Step",
     "TD3Config",
     "TQCConfig",
+    "Trained",
     "Weights",
     "export_onnx",
     "read_rllib_module",
@@ -91,6 +94,8 @@ _MODULES = {
     "Episode": "sampling.episodes",
     "Extension": "algorithm.components",
     "Learner": "learning.learner",
+    "LearnerConnector": "learning.learner_connector",
+    "Trained": "learning.learner_connector",
     "MetricsLogger": "metrics",
     "ModelSettings": "module.settings",
     "Objective": "learning.learner",

@@ -4,6 +4,8 @@ Mistakes in arguments raise `ValueError` or `TypeError` (`ConfigError` is a `Val
 run is under way, or with files from elsewhere, has a class of its own here.
 """
 
+from collections.abc import Sequence
+
 
 class RLError(Exception):
     """Base of every error this library raises on purpose: its message is written for the user, not for us."""
@@ -19,6 +21,16 @@ class UnsupportedSpaceError(RLError, ValueError):
 
 class EnvError(RLError):
     """An env cannot be made, broke the gymnasium contract, or left its declared spaces."""
+
+
+class BadObservationError(EnvError):
+    """Observations of some env slots cannot be used: bytes that do not decode, numbers that are not finite."""
+
+    def __init__(self, slots: Sequence[int], problem: str) -> None:
+        """Say which slots, and what is wrong with the first of them."""
+        self.slots = tuple(slots)
+        self.problem = problem
+        super().__init__(f"Observation of slot {self.slots[0]}: {problem}")
 
 
 class NonFiniteError(RLError):

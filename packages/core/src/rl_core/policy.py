@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from gymnasium.spaces import Space
 
-from rl_core._internal.tree import tree_leaves, tree_map
 from rl_core.checkpoint import Checkpoint
 from rl_core.config.codec import decode, encode
-from rl_core.connect.chain import ActionChain, ChainState, ObsChain
-from rl_core.connect.protocol import ActionConnector, ObsConnector
+from rl_core.connect.chain import ActionChain, ChainState, ObsChain, as_tensor
+from rl_core.connect.protocol import NO_SLOTS, ActionConnector, ObsConnector
 from rl_core.connect.required import FlattenObs
 from rl_core.env.spaces import space_from_json, space_to_json
 from rl_core.errors import CheckpointError, RLError
 from rl_core.module.rl_module import RLModule
 from rl_core.module.spec import ModuleSpec
 from rl_core.records import Step, Tree, Weights
+from rl_core.tree import tree_map
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,13 @@ class PolicyState:
     """What a policy remembers between two calls of `act` within an episode."""
 
     module: Tree
+    """`[B, ...]`: recurrent state of the module; `()` for none."""
     connectors: ChainState
+    """Of the observation connectors."""
+    action_memory: tuple[Tree, ...]
+    """`[B, ...]`: of the action connectors."""
+    action: Tree = None
+    """`[B, ...]`: the env action of the call before; None at the start of an episode."""
 
 
 class Policy:
@@ -81,26 +87,36 @@ class Policy:
         self.module.requires_grad_(False)
         self.shared: tuple[Tree, ...] = self.obs_chain.shared(self.obs_chain.initial_state(1))
         self.version = 0
+        self._seed = seed
         self._generator = torch.Generator().manual_seed(seed)
 
     def build_module(self, *, seed: int) -> RLModule:
         """Make the whole module for these chains, with the parts that only a learner needs."""
         return self.spec.build(self.obs_chain.output_space, self.action_chain.module_space, seed=seed)
 
-    def initial_state(self, num_slots: int = 1) -> PolicyState:
-        """Make the state at the start of an episode, with the statistics the policy was trained with."""
+    def initial_state(self, num_slots: int = 1, *, seed: int | None = None) -> PolicyState:
+        """Make the state at the start of an episode, with the statistics the policy was trained with.
+
+        Args:
+            num_slots: B, episodes that are played at once.
+            seed: Of action connectors that draw random numbers; None takes the policy's.
+        """
         chain = self.obs_chain
         return PolicyState(
             module=self.module.initial_state(num_slots),
             connectors=chain.with_shared(chain.initial_state(num_slots), self.shared),
+            action_memory=self.action_chain.initial_state(num_slots, seed=self._seed if seed is None else seed),
         )
 
-    def act(self, obs: Any, state: PolicyState | None = None, *, explore: bool = False) -> tuple[Any, PolicyState]:
+    def act(
+        self, obs: Any, state: PolicyState | None = None, *, reward: float = 0.0, explore: bool = False
+    ) -> tuple[Any, PolicyState]:
         """Choose the action for one observation.
 
         Args:
             obs: One observation of `observation_space`, without a batch axis.
             state: What the previous call of this episode returned; None begins an episode.
+            reward: Of the step that led here, for connectors that show the policy its rewards.
             explore: Draw from the distribution instead of taking its mode.
 
         Returns:
@@ -108,31 +124,20 @@ class Policy:
 
         Raises:
             ValueError: the observation does not have the shape of the observation space.
+            BadObservationError: a connector cannot use it.
         """
-        first = state is None
+        step = single_step(batch_of_one(self.observation_space, obs), state, reward)
         state = state or self.initial_state()
-        step = single_step(self._batch_of_one(obs), first)
         connectors, step = self.obs_chain(state.connectors, step)
-        connectors = self.obs_chain.with_shared(connectors, self.shared)
         with torch.inference_mode():
-            dist_inputs, module_state = self.module.forward_policy(tree_map(_as_tensor, step.obs), state.module)
+            dist_inputs, module_state = self.module.forward_policy(tree_map(as_tensor, step.obs), state.module)
             distribution = self.module.distribution
             if explore:
                 action = distribution.sample(dist_inputs, distribution.noise((1,), self._generator))
             else:
                 action = distribution.mode(dist_inputs)
-        return tree_map(first_row, self.action_chain(action)), PolicyState(module_state, connectors)
-
-    def _batch_of_one(self, obs: Any) -> Tree:
-        """Add the batch axis, checking the shapes."""
-        batch = tree_map(lambda leaf: np.asarray(leaf)[np.newaxis], obs)
-        shape = self.observation_space.shape
-        if shape is not None and isinstance(batch, np.ndarray) and batch.shape[1:] != shape:
-            raise ValueError(
-                f"Policy.act: obs has shape {batch.shape[1:]}, expected {shape} of {self.observation_space}. "
-                "Give one observation, without a batch axis."
-            )
-        return batch
+        memory, action = self.action_chain(state.action_memory, action, step.first)
+        return tree_map(first_row, action), PolicyState(module_state, connectors, memory, action)
 
     def set_weights(self, weights: Weights) -> None:
         """Take newer weights, and the connectors' statistics if they come along."""
@@ -168,11 +173,7 @@ class Policy:
                 action_connectors=[decode(piece, allow=allow) for piece in state["action_connectors"]],
             )
             shared = tuple(state["connector_state"])
-            shapes = [[np.shape(leaf) for leaf in tree_leaves(part)] for part in (shared, policy.shared)]
-            if len(shared) != len(policy.shared) or shapes[0] != shapes[1]:
-                raise CheckpointError(
-                    f"The statistics of the observation connectors have shapes {shapes[0]}, expected {shapes[1]}."
-                )
+            policy.obs_chain.check_shared(shared)
             version, tensors = int(state["version"]), dict(state["tensors"])
             policy.set_weights(Weights(version=version, tensors=tensors, connector_state=shared))
         except RLError:
@@ -246,26 +247,37 @@ def with_required_connector(
 
 
 _ZERO_REWARD, _FALSE, _TRUE = np.zeros(1, np.float32), np.zeros(1, bool), np.ones(1, bool)
-_NO_SLOTS = np.zeros(0, np.int64)
 
 
-def single_step(obs: Tree, first: bool) -> Step:
-    """Make the step of one slot outside training, where there is no reward."""
+def single_step(obs: Tree, state: PolicyState | None, reward: float) -> Step:
+    """Make the step of one slot outside training; no state begins an episode."""
     return Step(
         obs=obs,
-        reward=_ZERO_REWARD,
+        reward=np.full(1, reward, np.float32) if reward else _ZERO_REWARD,
         terminated=_FALSE,
         truncated=_FALSE,
-        first=_TRUE if first else _FALSE,
+        first=_TRUE if state is None else _FALSE,
         artificial=_FALSE,
-        final_slots=_NO_SLOTS,
+        final_slots=NO_SLOTS,
         final_obs=None,
+        action=None if state is None else state.action,
     )
 
 
-def _as_tensor(leaf: np.ndarray) -> torch.Tensor:
-    """Convert a leaf to the precision that rollouts have."""
-    return torch.from_numpy(leaf.astype(np.float32, copy=False) if leaf.dtype.kind == "f" else leaf)
+def batch_of_one(space: Space[Any], obs: Any) -> Tree:
+    """Give one observation a batch axis.
+
+    Raises:
+        ValueError: it does not have the shape of the space.
+    """
+    batch = tree_map(lambda leaf: np.asarray(leaf)[np.newaxis], obs)
+    shape = space.shape
+    if shape is not None and isinstance(batch, np.ndarray) and batch.shape[1:] != shape:
+        raise ValueError(
+            f"act: obs has shape {batch.shape[1:]}, expected {shape} of {space}. Give one observation, without a batch "
+            "axis."
+        )
+    return batch
 
 
 def first_row(leaf: np.ndarray) -> Any:

@@ -69,6 +69,16 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What a learner needs besides a rollout's observations to work out the module's inputs from them."""
+
+    slots: tuple[Tree, ...]
+    """`[B, ...]`: memory of each trailing connector after the observation of row 0."""
+    first: Bool[np.ndarray, "T+1 B"]
+    """`[T + 1, B]`: an episode begins with the observation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     """T steps of B env slots, as an env runner hands them to a learner."""
 
@@ -99,6 +109,9 @@ class Rollout:
     """`[K, ...]`: the recurrent state before `final_obs` is looked at; `()` as above, and when K is 0."""
     env_steps: int
     """Number of real env steps in it: T * B less what is not valid."""
+    history: History | None = None
+    """Set where `obs` and `final_obs` are not the module's inputs yet but what the trailing connectors got, which the
+    learner runs again: frame stacking ships single frames."""
     extras: Mapping[str, Any] = field(default_factory=dict)
     """Free-form columns `[T, B, ...]` of connectors and extensions."""
 

@@ -249,9 +249,8 @@ class LinearConfig(PPOConfig):
     def num_rollout_steps(self):
         return 3
 
-    def make_learner(self, module, *, make_optimizer, seed, name):
-        settings = self.training.settings
-        return WatchedLearner(module, settings, self.objective, make_optimizer=make_optimizer, seed=seed, name=name)
+    def make_learner(self, module, **parts):
+        return WatchedLearner(module, self.training.settings, self.objective, **parts)
 
 
 def test_an_algorithm_may_override_module_rollout_and_learner():

@@ -16,7 +16,7 @@ import torch
 from gymnasium import spaces
 
 from rl_core import Components, Decision, Extension, Learner, ModelSettings, Policy
-from rl_core._internal.tree import tree_map
+from rl_core.tree import tree_map
 from rl_core.algorithm.components import make_env
 from rl_core.connect.required import ActionToEnv
 from rl_core.learning.optimizer import optimizer_factory
@@ -120,6 +120,7 @@ class TwoRunner:
         self.generator = torch.Generator().manual_seed(seed)
         self.episodes = EpisodeStats(returns=np.zeros(0), lengths=np.zeros(0, np.int64))
         self.counter = EpisodeCounter(env.num_envs)
+        self.num_bad_observations = 0
         self.step_ = None
 
     def sample(self):
@@ -135,7 +136,7 @@ class TwoRunner:
                     if len(part.final_slots):
                         columns[side].add_final(time, part.final_slots, part.final_obs, ())
                     columns[side].add(time, decisions[side], part, part)
-            rollouts = {side: columns[side].rollout(self.policies[side].version) for side in SIDES}
+            rollouts = {side: columns[side].rollout(self.policies[side].version, None) for side in SIDES}
         self.step_ = replace(step, obs=tree_map(np.array, step.obs))
         some = columns["left"]
         self.episodes = self.counter.count(some.raw_reward, some.terminated | some.truncated, some.artificial)
@@ -151,7 +152,7 @@ class TwoRunner:
             else:
                 action = distribution.sample(dist_inputs, distribution.noise((self.env.num_envs,), generator))
             decisions[side] = Decision(action=action, dist_inputs=dist_inputs)
-            actions[side] = policy.action_chain(action)
+            _, actions[side] = policy.action_chain(((),), action, np.zeros(self.env.num_envs, bool))
         return decisions, actions
 
     def evaluate(self, *, num_episodes, seed, explore):

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 
 from rl_core import DQNConfig
-from rl_core._internal.tree import tree_map
+from rl_core.tree import tree_map
 from rl_core.algorithms.dqn import OBJECTIVE, DQNSettings, explore, losses
 from rl_core.learning.replay_learner import Draw
 from rl_core.replay.records import Sequences, Transitions

@@ -33,8 +33,8 @@ class Append(ActionConnector):
     def module_space(self, action_space):
         return spaces.Box(-1, 1, (action_space.shape[0] + 1,))
 
-    def __call__(self, action):
-        return action[..., :-1] * 10 + action[..., -1:]
+    def __call__(self, state, action, first):
+        return state, action[..., :-1] * 10 + action[..., -1:]
 
 
 def make_step(obs, *, first=None, reward=0.0):
@@ -50,6 +50,10 @@ def make_step(obs, *, first=None, reward=0.0):
         final_slots=np.zeros(0, np.int64),
         final_obs=None,
     )
+
+
+def convert(chain, action, first=()):
+    return chain(chain.initial_state(len(action), seed=0), action, np.array(first, bool))[1]
 
 
 def test_pieces_work_in_the_order_given():
@@ -94,7 +98,7 @@ def test_action_pieces_work_towards_the_env_and_their_spaces_away_from_it():
     chain = ActionChain([Append(), Append(), ActionToEnv(clip=False)], spaces.Box(-1, 1, (1,)))
     assert chain.module_space.shape == (3,)
     assert chain.env_space.shape == (1,)
-    action = chain(torch.tensor([[1.0, 2.0, 3.0]]))
+    action = convert(chain, torch.tensor([[1.0, 2.0, 3.0]]))
     assert action.tolist() == [[(1 * 10 + 3) * 10 + (2 * 10 + 3)]]
 
 
@@ -108,11 +112,13 @@ def test_an_action_piece_that_refuses_its_space_is_named_with_its_place():
 def test_running_mean_gathers_over_slots_and_steps():
     chain = ObsChain([RunningMean()], VECTOR, ACTION)
     state = chain.initial_state(2)
-    state, first = chain(state, make_step([[0, 0], [2, 4]]))
+    state, first = chain(state, make_step([[0, 0], [2, 4]]), observe=True)
     assert first.obs.tolist() == [[-1, -2], [1, 2]]
-    state, second = chain(state, make_step([[4, 8], [6, 12]]))
+    state, second = chain(state, make_step([[4, 8], [6, 12]]), observe=True)
     assert second.obs.tolist() == [[1, 2], [3, 6]]
     assert chain.shared(state)[0]["count"] == 4
+    _, third = chain(state, make_step([[3, 6], [3, 6]]))
+    assert third.obs.tolist() == [[0, 0], [0, 0]], "without observe the statistics stay"
 
 
 def test_frame_stack_starts_anew_only_in_slots_where_an_episode_begins():
@@ -127,8 +133,8 @@ def test_frame_stack_starts_anew_only_in_slots_where_an_episode_begins():
 
 def test_statistics_can_be_exchanged_without_touching_the_memory_of_slots():
     chain = ObsChain([FrameStack(2), RunningMean()], VECTOR, ACTION)
-    state, _ = chain(chain.initial_state(1), make_step([[1, 2]]))
-    other, _ = chain(chain.initial_state(1), make_step([[5, 5]], first=[True]))
+    state, _ = chain(chain.initial_state(1), make_step([[1, 2]]), observe=True)
+    other, _ = chain(chain.initial_state(1), make_step([[5, 5]], first=[True]), observe=True)
     mixed = chain.with_shared(state, chain.shared(other))
     assert np.array_equal(mixed[0].slots, state[0].slots)
     assert mixed[1].shared is other[1].shared
@@ -142,11 +148,11 @@ def test_statistics_of_another_chain_are_refused():
 
 def test_merged_statistics_are_those_of_all_data():
     chain = ObsChain([RunningMean()], VECTOR, ACTION)
-    base, _ = chain(chain.initial_state(1), make_step([[1, 1]]))
-    left, _ = chain(base, make_step([[2, 4]]))
-    right, _ = chain(base, make_step([[6, 6]]))
-    both, _ = chain(left, make_step([[6, 6]]))
-    merged = RunningMean().merge([left[0].shared, right[0].shared], base[0].shared)
+    base, _ = chain(chain.initial_state(1), make_step([[1, 1]]), observe=True)
+    left, _ = chain(base, make_step([[2, 4]]), observe=True)
+    right, _ = chain(base, make_step([[6, 6]]), observe=True)
+    both, _ = chain(left, make_step([[6, 6]]), observe=True)
+    (merged,) = chain.merge([chain.shared(left), chain.shared(right)], chain.shared(base))
     assert merged["count"] == 3
     np.testing.assert_allclose(merged["mean"], both[0].shared["mean"])
 
@@ -166,23 +172,23 @@ def test_connector_state_is_two_parts():
 
 def test_discrete_actions_are_shifted_to_their_start():
     chain = ActionChain([ActionToEnv()], spaces.Discrete(3, start=-1))
-    assert chain(torch.tensor([0, 1, 2])).tolist() == [-1, 0, 1]
+    assert convert(chain, torch.tensor([0, 1, 2])).tolist() == [-1, 0, 1]
     start = spaces.MultiDiscrete([3, 4], start=[5, -2])
-    assert ActionChain([ActionToEnv()], start)(torch.tensor([[0, 0], [2, 3]])).tolist() == [[5, -2], [7, 1]]
+    assert convert(ActionChain([ActionToEnv()], start), torch.tensor([[0, 0], [2, 3]])).tolist() == [[5, -2], [7, 1]]
 
 
 def test_box_actions_are_clipped_to_their_bounds_only_if_asked():
     space = spaces.Box(np.array([-1, 0], np.float32), np.array([1, 5], np.float32))
     action = torch.tensor([[-3.0, 7.0], [0.5, 2.0]])
-    assert ActionChain([ActionToEnv()], space)(action).tolist() == [[-1, 5], [0.5, 2]]
-    assert ActionChain([ActionToEnv(clip=False)], space)(action).tolist() == action.tolist()
+    assert convert(ActionChain([ActionToEnv()], space), action).tolist() == [[-1, 5], [0.5, 2]]
+    assert convert(ActionChain([ActionToEnv(clip=False)], space), action).tolist() == action.tolist()
     assert action.tolist() == [[-3, 7], [0.5, 2]], "the module's action is recorded as it was"
 
 
 def test_box_actions_are_rescaled_from_minus_one_to_one():
     space = spaces.Box(np.array([-1, 10], np.float32), np.array([3, 20], np.float32))
     chain = ActionChain([ActionToEnv(rescale=True)], space)
-    result = chain(torch.tensor([[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0], [5.0, -5.0]]))
+    result = convert(chain, torch.tensor([[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0], [5.0, -5.0]]))
     assert result.tolist() == [[-1, 10], [1, 15], [3, 20], [3, 10]]
     assert result.dtype == np.float32
 
@@ -190,28 +196,28 @@ def test_box_actions_are_rescaled_from_minus_one_to_one():
 @pytest.mark.parametrize("clip", [True, False])
 def test_box_actions_have_the_dtype_of_the_space(clip):
     space = spaces.Box(-1, 1, (2,), np.float64)
-    assert ActionChain([ActionToEnv(clip=clip)], space)(torch.zeros(3, 2)).dtype == np.float64
+    assert convert(ActionChain([ActionToEnv(clip=clip)], space), torch.zeros(3, 2)).dtype == np.float64
 
 
 def test_clipping_works_with_infinite_bounds():
     space = spaces.Box(np.array([-np.inf, 0], np.float32), np.array([np.inf, np.inf], np.float32))
-    assert ActionChain([ActionToEnv()], space)(torch.tensor([[-1e9, -1.0]])).tolist() == [[-1e9, 0]]
+    assert convert(ActionChain([ActionToEnv()], space), torch.tensor([[-1e9, -1.0]])).tolist() == [[-1e9, 0]]
 
 
 def test_clipped_actions_lie_in_a_box_whose_bounds_single_precision_does_not_hold():
     space = spaces.Box(-0.1, 0.1, (1,), np.float64)
     for chain in (ActionChain([ActionToEnv()], space), ActionChain([ActionToEnv(rescale=True)], space)):
         for value in (-5.0, 5.0):
-            assert chain(torch.tensor([[value]]))[0] in space
+            assert convert(chain, torch.tensor([[value]]))[0] in space
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8])
 def test_integer_boxes_get_integers_within_their_bounds(dtype):
     space = spaces.Box(100, 200, (1,), dtype)
-    result = ActionChain([ActionToEnv()], space)(torch.tensor([[103.7], [999.0], [-4.0]]))
+    result = convert(ActionChain([ActionToEnv()], space), torch.tensor([[103.7], [999.0], [-4.0]]))
     assert result.dtype == dtype
     assert result.ravel().tolist() == [103, 200, 100]
-    result = ActionChain([ActionToEnv(rescale=True)], space)(torch.tensor([[-1.0], [0.0], [1.0]]))
+    result = convert(ActionChain([ActionToEnv(rescale=True)], space), torch.tensor([[-1.0], [0.0], [1.0]]))
     assert result.ravel().tolist() == [100, 150, 200]
 
 
@@ -220,7 +226,7 @@ def test_nested_actions_keep_their_structure():
         move=spaces.Box(-1, 1, (1,)), keys=spaces.Tuple([spaces.Discrete(2, start=3), spaces.MultiBinary(2)])
     )
     action = {"move": torch.tensor([[9.0]]), "keys": (torch.tensor([1]), torch.tensor([[1.0, 0.0]]))}
-    result = ActionChain([ActionToEnv()], space)(action)
+    result = convert(ActionChain([ActionToEnv()], space), action)
     assert result["move"].tolist() == [[1.0]]
     assert result["keys"][0].tolist() == [4]
     assert result["keys"][1].dtype == np.int8
@@ -243,4 +249,4 @@ def test_a_space_that_no_vector_can_be_made_of_is_refused():
 
 
 def test_swapped_actions_reach_the_env():
-    assert ActionChain([SwapActions(), ActionToEnv()], ACTION)(torch.tensor([0, 1])).tolist() == [1, 0]
+    assert convert(ActionChain([SwapActions(), ActionToEnv()], ACTION), torch.tensor([0, 1])).tolist() == [1, 0]

@@ -7,7 +7,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector import VectorEnv as GymnasiumVectorEnv
 
-from rl_core._internal.tree import tree_leaves, tree_map
+from rl_core.tree import tree_leaves, tree_map
 from rl_core.env.gym_vector import GymVectorEnv, SlotLoopEnv
 from rl_core.env.protocol import VectorEnv
 from rl_core.env.workers import WorkerEnv

@@ -23,12 +23,13 @@ class RunningMean(ObsConnector):
     def initial_state(self, observation_space, action_space, num_slots):
         return ConnectorState(shared={"count": np.zeros(()), "mean": np.zeros(observation_space.shape)})
 
-    def __call__(self, state, step):
+    def observe(self, state, step):
         count, mean = state.shared["count"], state.shared["mean"]
-        obs = np.asarray(step.obs, np.float64)
-        mean = (mean * count + obs.sum(0)) / (count + len(obs))
-        shared = {"count": count + len(obs), "mean": mean}
-        return ConnectorState(shared=shared), replace(step, obs=(obs - mean).astype(np.float32))
+        mean = (mean * count + step.obs.sum(0, dtype=np.float64)) / (count + len(step.obs))
+        return {"count": count + len(step.obs), "mean": mean}
+
+    def __call__(self, state, step):
+        return state, replace(step, obs=(step.obs - state.shared["mean"]).astype(np.float32))
 
     def merge(self, shared, base):
         count = base["count"] + sum(part["count"] - base["count"] for part in shared)
@@ -79,5 +80,5 @@ class SwapActions(ActionConnector):
     def module_space(self, action_space):
         return action_space
 
-    def __call__(self, action):
-        return self.num_actions - 1 - action
+    def __call__(self, state, action, first):
+        return state, self.num_actions - 1 - action

@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 
 from rl_core import Learner, ModelSettings, Rollout
-from rl_core._internal.tree import tree_leaves
+from rl_core.tree import tree_leaves
 from rl_core.algorithms.ppo import OBJECTIVE, PPOSettings, adapt, prepare
 from rl_core.config.settings import LearnerSettings
 from rl_core.errors import CheckpointError, NonFiniteError

@@ -5,7 +5,7 @@ import torch
 from recurrent import MODES, SPECS, GatedModule, make_recurrent_runner
 
 from rl_core import Learner, PPOConfig
-from rl_core._internal.tree import tree_map
+from rl_core.tree import tree_map
 from rl_core.algorithms.ppo import OBJECTIVE, PPOSettings, loss, prepare
 from rl_core.config.settings import LearnerSettings
 from rl_core.learning.minibatch import minibatches

@@ -5,7 +5,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rl_core._internal.tree import tree_map
+from rl_core.tree import tree_map
 from rl_core.errors import ConfigError, UnsupportedSpaceError
 from rl_core.module.actor_q import ActorQ, ActorQSettings
 from rl_core.module.settings import ModelSettings

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import distributions as reference
 
-from rl_core._internal.tree import tree_leaves, tree_map
+from rl_core.tree import tree_leaves, tree_map
 from rl_core.errors import UnsupportedSpaceError
 from rl_core.module.distribution import (
     Bernoulli,

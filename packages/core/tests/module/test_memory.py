@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from rl_core._internal.tree import tree_leaves, tree_map
+from rl_core.tree import tree_leaves, tree_map
 from rl_core.module.memory import make_memory
 from rl_core.module.settings import ModelSettings
 

@@ -7,7 +7,7 @@ from gymnasium import spaces
 from stateful_connectors import FrameStack, RunningMean
 
 from rl_core import ModelSettings, Policy, RLModule
-from rl_core._internal.tree import tree_leaves, tree_map, tree_zip
+from rl_core.tree import tree_leaves, tree_map, tree_zip
 from rl_core.connect.required import ActionToEnv
 from rl_core.errors import RLError
 from rl_core.module import Autoregressive, MaskedActorCritic

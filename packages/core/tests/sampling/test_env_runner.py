@@ -448,9 +448,9 @@ def test_a_state_of_another_number_of_slots_keeps_the_statistics():
 @pytest.mark.parametrize(
     ("connectors", "message"),
     [
-        ((), "has 1 observation connectors, this run has 0"),
+        ((), "of 1 observation connectors, this run has 0"),
         ((FrameStack(4),), "observation connector FrameStack has shapes .* expected"),
-        ((RunningMean(),), "observation connector RunningMean has shapes"),
+        ((RunningMean(),), r"observation connector 0 \(RunningMean\) have shapes"),
     ],
 )
 def test_a_state_of_other_connectors_is_refused(connectors, message):

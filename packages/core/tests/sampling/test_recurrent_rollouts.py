@@ -2,7 +2,7 @@ import pytest
 import torch
 from recurrent import MODES, SPECS, make_recurrent_runner
 
-from rl_core._internal.tree import tree_leaves, tree_map
+from rl_core.tree import tree_leaves, tree_map
 from rl_core.testing.envs import CountdownEnv, ObservationIsTimeEnv
 
 

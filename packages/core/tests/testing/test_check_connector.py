@@ -224,8 +224,8 @@ class OutOfBounds(ActionConnector):
     def module_space(self, action_space):
         return action_space
 
-    def __call__(self, action):
-        return action.numpy() + 5
+    def __call__(self, state, action, first):
+        return state, action.numpy() + 5
 
 
 @dataclass(frozen=True)
@@ -233,8 +233,8 @@ class MutatesAction(ActionConnector):
     def module_space(self, action_space):
         return action_space
 
-    def __call__(self, action):
-        return action.zero_()
+    def __call__(self, state, action, first):
+        return state, action.zero_()
 
 
 @dataclass(frozen=True)
@@ -242,8 +242,8 @@ class NarrowAction(ActionConnector):
     def module_space(self, action_space):
         return action_space
 
-    def __call__(self, action):
-        return torch.cat((action, action), -1)
+    def __call__(self, state, action, first):
+        return state, torch.cat((action, action), -1)
 
 
 @pytest.mark.parametrize(

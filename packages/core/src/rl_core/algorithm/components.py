@@ -20,6 +20,7 @@ from rl_core.env.make import make_single_env, make_vector_env
 from rl_core.env.protocol import VectorEnv
 from rl_core.errors import ConfigError
 from rl_core.learning.learner import Metrics, ModuleLearner
+from rl_core.learning.learner_chain import LearnerChain
 from rl_core.learning.optimizer import optimizer_factory
 from rl_core.metrics import MetricsLogger
 from rl_core.policy import Policy, with_required_connector
@@ -38,6 +39,8 @@ class Runner(Protocol):
 
     episodes: EpisodeStats
     """Those that ended in the last `sample`."""
+    num_bad_observations: int
+    """Observations so far that could not be used."""
 
     @property
     def policies(self) -> Mapping[str, Policy]:
@@ -124,6 +127,8 @@ def make_env_runner(config: AlgorithmConfig, purpose: Purpose, context: Context)
         num_steps=config.num_rollout_steps(),
         seed=stream_seed(config.debugging.settings.seed, purpose),
         check_values=not config.environment.settings.disable_env_checking,
+        drop_bad_observations=config.env_runners.settings.bad_observations == "drop",
+        always_rebuild=bool(config.learners.settings.learner_connector),
         on_episode_end=on_episode_end,
     )
 
@@ -188,7 +193,16 @@ def make_learner(config: AlgorithmConfig, runner: Runner) -> Updater:
         make_optimizer=optimizer_factory(config.learners.settings, config.training.settings),
         seed=stream_seed(seed, "learner", name),
         name=name,
+        connectors=make_learner_chain(config, policy, stream_seed(seed, "learner connectors", name)),
     )
+
+
+def make_learner_chain(config: AlgorithmConfig, policy: Policy, seed: int) -> LearnerChain | None:
+    """Build what a policy's learner does to each rollout first, if that is anything."""
+    pieces, chain = config.learners.settings.learner_connector, policy.obs_chain
+    if not pieces and chain.rebuilt_from(always=False) == len(chain.pieces):
+        return None
+    return LearnerChain(pieces, chain, policy.action_chain.module_space, seed)
 
 
 DEFAULT_COMPONENTS = Components(env_runner=make_env_runner, learner=make_learner)

@@ -27,6 +27,7 @@ from rl_core.config.settings import (
 )
 from rl_core.errors import ConfigError, UnsupportedSpaceError
 from rl_core.learning.learner import Learner, Objective
+from rl_core.learning.learner_chain import LearnerChain
 from rl_core.learning.optimizer import OptimizerFactory
 from rl_core.module.rl_module import RLModule
 from rl_core.module.spec import ModuleSpec
@@ -122,7 +123,15 @@ class AlgorithmConfig:
         rollout = self.num_rollout_steps() * self.env_runners.settings.num_envs_per_env_runner
         return max(rollout, self.reporting.settings.min_sample_timesteps_per_iteration)
 
-    def make_learner(self, module: RLModule, *, make_optimizer: OptimizerFactory, seed: int, name: str) -> Updater:
+    def make_learner(
+        self,
+        module: RLModule,
+        *,
+        make_optimizer: OptimizerFactory,
+        seed: int,
+        name: str,
+        connectors: LearnerChain | None = None,
+    ) -> Updater:
         """Make the learner of a module; off-policy algorithms have another kind.
 
         Args:
@@ -130,9 +139,16 @@ class AlgorithmConfig:
             make_optimizer: From named parameters to their optimizer.
             seed: Of all that the learner draws.
             name: Id of the module.
+            connectors: What the learner does to each rollout first; None for nothing.
         """
         return Learner(
-            module, self.training.settings, self.objective, make_optimizer=make_optimizer, seed=seed, name=name
+            module,
+            self.training.settings,
+            self.objective,
+            make_optimizer=make_optimizer,
+            seed=seed,
+            name=name,
+            connectors=connectors,
         )
 
     def use(self, extension: Extension) -> Self:

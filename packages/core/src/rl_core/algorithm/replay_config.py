@@ -8,10 +8,13 @@ from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.config.section import Section
 from rl_core.config.settings import EnvRunnerSettings, ReportingSettings
 from rl_core.errors import ConfigError
+from rl_core.learning.learner_chain import LearnerChain
 from rl_core.learning.optimizer import OptimizerFactory
 from rl_core.learning.replay_learner import ReplayLearner, ReplayObjective
 from rl_core.learning.replay_settings import ReplaySettings
 from rl_core.module.rl_module import RLModule
+from rl_core.module.settings import ModelSettings
+from rl_core.module.spec import ModuleSpec
 
 if TYPE_CHECKING:
     from rl_core.algorithm.components import Updater
@@ -26,6 +29,8 @@ class ReplayAlgorithmConfig(AlgorithmConfig):
     """Base of the configs of DQN, SAC, TD3 and TQC."""
 
     objective: ClassVar[ReplayObjective[Any]]  # type: ignore[assignment] # losses on batches from the buffer
+    default_module: ClassVar[type[RLModule]]
+    """The module that is built unless `rl_module` names another; it takes what `module_settings` returns."""
 
     env_runners = Section(EnvRunnerSettings, num_envs_per_env_runner=1)
     training = Section(ReplaySettings)  # type: ignore[assignment] # the keywords of a section are not those of its base
@@ -37,6 +42,19 @@ class ReplayAlgorithmConfig(AlgorithmConfig):
 
         return ReplayAlgorithm(self)
 
+    def module_spec(self) -> ModuleSpec:
+        """Describe the algorithm's own module; a `model_config` that is no `ModelSettings` is for a user's module."""
+        settings = self.rl_module.settings
+        if not isinstance(settings.model_config, ModelSettings):
+            return super().module_spec()
+        model_config = self.module_settings(settings.model_config, self.training.settings)
+        return ModuleSpec(module_class=settings.module_class or self.default_module, model_config=model_config)
+
+    @staticmethod
+    def module_settings(model: ModelSettings, training: Any) -> Any:
+        """Settings of `default_module`: the networks, and what the section `training` says of them."""
+        raise NotImplementedError("The config of an off-policy algorithm defines module_settings.")
+
     def num_rollout_steps(self) -> int:
         """Work out the steps T per slot and rollout: by default what some gradient steps are due for, at least one."""
         runners = self.env_runners.settings
@@ -45,7 +63,15 @@ class ReplayAlgorithmConfig(AlgorithmConfig):
         env_steps = GRADIENT_STEPS_PER_ROLLOUT * self.training.settings.env_steps_per_gradient_step
         return max(1, round(env_steps / runners.num_envs_per_env_runner))
 
-    def make_learner(self, module: RLModule, *, make_optimizer: OptimizerFactory, seed: int, name: str) -> Updater:
+    def make_learner(
+        self,
+        module: RLModule,
+        *,
+        make_optimizer: OptimizerFactory,
+        seed: int,
+        name: str,
+        connectors: LearnerChain | None = None,
+    ) -> Updater:
         """Make the learner of a module; see `AlgorithmConfig.make_learner`.
 
         Raises:
@@ -53,7 +79,13 @@ class ReplayAlgorithmConfig(AlgorithmConfig):
         """
         self._check_sequences(module)
         return ReplayLearner(
-            module, self.training.settings, self.objective, make_optimizer=make_optimizer, seed=seed, name=name
+            module,
+            self.training.settings,
+            self.objective,
+            make_optimizer=make_optimizer,
+            seed=seed,
+            name=name,
+            connectors=connectors,
         )
 
     def _check_sequences(self, module: RLModule) -> None:

@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from rl_core._internal.tree import tree_map
 from rl_core.algorithm.replay_config import ReplayAlgorithmConfig
 from rl_core.config.check import Range
 from rl_core.config.section import Section
@@ -22,11 +21,11 @@ from rl_core.learning.replay_settings import ReplaySettings
 from rl_core.learning.schedule import value_at
 from rl_core.module.q_network import QNetwork, QNetworkSettings, QValues
 from rl_core.module.settings import ModelSettings
-from rl_core.module.spec import ModuleSpec
 from rl_core.ops.distributional import categorical_loss, categorical_projection
 from rl_core.ops.sequences import sequence_n_step_target, sequence_priority
 from rl_core.ops.value_learning import double_q_value, select, td_loss, td_target
 from rl_core.replay.records import Sequences, Transitions
+from rl_core.tree import tree_map
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,20 +164,18 @@ class DQNConfig(ReplayAlgorithmConfig):
     name = "dqn"
     action_spaces = ("Discrete",)
     objective = OBJECTIVE
+    default_module = QNetwork
     training = Section(DQNSettings)  # type: ignore[assignment] # the keywords of a section are not those of its base
     rl_module = Section(
         ModuleSettings,
         model_config=ModelSettings(fcnet_hiddens=(256, 256), fcnet_activation="relu", initializer="torch"),
     )
 
-    def module_spec(self) -> ModuleSpec:
-        """Describe the network of action values."""
-        module, training = self.rl_module.settings, self.training.settings
-        if not isinstance(module.model_config, ModelSettings):
-            return super().module_spec()
-        assert isinstance(training, DQNSettings)
-        settings = QNetworkSettings(
-            model=module.model_config,
+    @staticmethod
+    def module_settings(model: ModelSettings, training: DQNSettings) -> QNetworkSettings:
+        """Settings of the network of action values."""
+        return QNetworkSettings(
+            model=model,
             dueling=training.dueling,
             num_atoms=training.num_atoms,
             v_min=training.v_min,
@@ -186,4 +183,3 @@ class DQNConfig(ReplayAlgorithmConfig):
             noisy=training.noisy,
             sigma0=training.sigma0,
         )
-        return ModuleSpec(module_class=module.module_class or QNetwork, model_config=settings)

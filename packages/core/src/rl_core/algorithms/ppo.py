@@ -14,7 +14,6 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from rl_core._internal.tree import tree_map
 from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.config.check import Range
 from rl_core.config.section import Section
@@ -24,6 +23,7 @@ from rl_core.module.rl_module import RLModule
 from rl_core.ops.losses import LossCoefficients, clipped_actor_critic_loss
 from rl_core.ops.returns import explained_variance, gae
 from rl_core.records import Batch, Rollout
+from rl_core.tree import tree_map
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,6 @@ from rl_core.learning.replay_learner import Draw, Group, Losses, ReplayObjective
 from rl_core.learning.replay_settings import ReplayBufferSettings, ReplaySettings
 from rl_core.module.actor_q import ActorQ, ActorQSettings, Critics
 from rl_core.module.settings import ModelSettings
-from rl_core.module.spec import ModuleSpec
 from rl_core.ops.soft_actor_critic import (
     actor_loss,
     discrete_actor_loss,
@@ -166,14 +165,11 @@ class SACConfig(ReplayAlgorithmConfig):
     name = "sac"
     action_spaces = ("Box", "Discrete")
     objective = OBJECTIVE
+    default_module = ActorQ
     training = Section(SACSettings)  # type: ignore[assignment] # the keywords of a section are not those of its base
     rl_module = Section(ModuleSettings, model_config=ACTOR_MODEL)
 
-    def module_spec(self) -> ModuleSpec:
-        """Describe actor and critics."""
-        module, training = self.rl_module.settings, self.training.settings
-        if not isinstance(module.model_config, ModelSettings):
-            return super().module_spec()
-        assert isinstance(training, SACSettings)
-        settings = ActorQSettings(model=module.model_config, initial_alpha=training.initial_alpha)
-        return ModuleSpec(module_class=module.module_class or ActorQ, model_config=settings)
+    @staticmethod
+    def module_settings(model: ModelSettings, training: SACSettings) -> ActorQSettings:
+        """Settings of actor and critics."""
+        return ActorQSettings(model=model, initial_alpha=training.initial_alpha)

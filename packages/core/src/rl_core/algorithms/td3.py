@@ -20,7 +20,6 @@ from rl_core.learning.replay_learner import Draw, Group, Losses, ReplayObjective
 from rl_core.learning.replay_settings import ReplayBufferSettings, ReplaySettings
 from rl_core.module.actor_q import ActorQ, ActorQSettings
 from rl_core.module.settings import ModelSettings
-from rl_core.module.spec import ModuleSpec
 from rl_core.ops.soft_actor_critic import smoothed_action
 from rl_core.ops.value_learning import td_target
 from rl_core.replay.records import Transitions
@@ -106,13 +105,11 @@ class TD3Config(ReplayAlgorithmConfig):
     name = "td3"
     action_spaces = ("Box",)
     objective = OBJECTIVE
+    default_module = ActorQ
     training = Section(TD3Settings)  # type: ignore[assignment] # the keywords of a section are not those of its base
     rl_module = Section(ModuleSettings, model_config=ACTOR_MODEL)
 
-    def module_spec(self) -> ModuleSpec:
-        """Describe actor and critics."""
-        module = self.rl_module.settings
-        if not isinstance(module.model_config, ModelSettings):
-            return super().module_spec()
-        settings = ActorQSettings(model=module.model_config, actor="deterministic")
-        return ModuleSpec(module_class=module.module_class or ActorQ, model_config=settings)
+    @staticmethod
+    def module_settings(model: ModelSettings, training: TD3Settings) -> ActorQSettings:
+        """Settings of actor and critics."""
+        return ActorQSettings(model=model, actor="deterministic")

@@ -21,7 +21,6 @@ from rl_core.errors import ConfigError
 from rl_core.learning.replay_learner import Draw, Losses, ReplayObjective
 from rl_core.module.actor_q import ActorQ, ActorQSettings, Critics
 from rl_core.module.settings import ModelSettings
-from rl_core.module.spec import ModuleSpec
 from rl_core.ops.distributional import quantile_huber_loss, truncated_mixture
 from rl_core.ops.soft_actor_critic import actor_loss, temperature_loss
 from rl_core.replay.records import Transitions
@@ -80,19 +79,16 @@ class TQCConfig(ReplayAlgorithmConfig):
     name = "tqc"
     action_spaces = ("Box",)
     objective = OBJECTIVE
+    default_module = ActorQ
     training = Section(TQCSettings)  # type: ignore[assignment] # the keywords of a section are not those of its base
     rl_module = Section(ModuleSettings, model_config=ACTOR_MODEL)
 
-    def module_spec(self) -> ModuleSpec:
-        """Describe actor and critics."""
-        module, training = self.rl_module.settings, self.training.settings
-        if not isinstance(module.model_config, ModelSettings):
-            return super().module_spec()
-        assert isinstance(training, TQCSettings)
-        settings = ActorQSettings(
-            model=module.model_config,
+    @staticmethod
+    def module_settings(model: ModelSettings, training: TQCSettings) -> ActorQSettings:
+        """Settings of actor and critics."""
+        return ActorQSettings(
+            model=model,
             initial_alpha=training.initial_alpha,
             num_critics=training.n_critics,
             num_quantiles=training.n_quantiles,
         )
-        return ModuleSpec(module_class=module.module_class or ActorQ, model_config=settings)

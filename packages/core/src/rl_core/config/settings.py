@@ -61,6 +61,9 @@ class EnvRunnerSettings(Settings):
     """Observation (and reward) connectors, in order, before the required ones."""
     module_to_env_connector: tuple[Any, ...] = ()
     """Action connectors, in order, before the required one."""
+    bad_observations: Literal["raise", "drop"] = "raise"
+    """Where a connector cannot use an observation (bytes that do not decode, NaN): `raise` ends the run; `drop` ends
+    that slot's segment, leaves the step out of training, and counts it in `env_runners/num_bad_observations`."""
     metrics_num_episodes_for_smoothing: Positive = 100
     """Finished episodes that `env_runners/episode_return_mean` averages over."""
 
@@ -119,6 +122,8 @@ class LearnerSettings(Settings):
     lr_scheduler_fns: tuple[Callable[..., Any], ...] = ()
     """Functions `(optimizer)` that each return a torch learning rate scheduler. All of them step after every optimiser
     step, in this order, from `lr` on."""
+    learner_connector: tuple[Any, ...] = ()
+    """Learner connectors, in order: what changes a rollout before it is learned from, such as intrinsic rewards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

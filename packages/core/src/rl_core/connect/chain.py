@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import torch
+
 from rl_core.connect.protocol import ActionConnector, ConnectorState, ObsConnector
-from rl_core.env.spaces import Space
-from rl_core.errors import ConfigError
-from rl_core.records import Step, Tree
+from rl_core.connect.table import chain_table
+from rl_core.env.spaces import Space, describe
+from rl_core.errors import BadObservationError, CheckpointError, ConfigError, EnvError
+from rl_core.records import History, Step, Tree
+from rl_core.tree import tree_leaves, tree_map
 
 ChainState = tuple[ConnectorState, ...]
 """One state per piece, in order."""
@@ -37,21 +42,92 @@ class ObsChain:
                     f"Observation connector {place} ({type(piece).__name__}) cannot take {self.spaces[-1]}: {error}"
                 ) from error
         self.pieces = tuple(bound)
+        self._observes = [type(piece).observe is not ObsConnector.observe for piece in bound]
+        self._remembers = [any(True for _ in tree_leaves(part.slots)) for part in self.initial_state(1)]
         self.output_space = self.spaces[-1]
         """The space of the module's input."""
+
+    def __str__(self) -> str:
+        """A table of the pieces, their spaces and their state."""
+        return chain_table(self.pieces, self.spaces, self.initial_state(1))
 
     def initial_state(self, num_slots: int) -> ChainState:
         """Make the state of all pieces before the first step."""
         pairs = zip(self.pieces, self.spaces, strict=False)
         return tuple(piece.initial_state(space, self.action_space, num_slots) for piece, space in pairs)
 
-    def __call__(self, state: ChainState, step: Step) -> tuple[ChainState, Step]:
-        """Pass one step through all pieces."""
-        after = []
-        for piece, before in zip(self.pieces, state, strict=True):
-            piece_state, step = piece(before, step)
-            after.append(piece_state)
+    def __call__(
+        self, state: ChainState, step: Step, *, observe: bool = False, start: int = 0, stop: int | None = None
+    ) -> tuple[ChainState, Step]:
+        """Pass one step through the pieces from `start` to before `stop`.
+
+        Args:
+            state: Of all pieces.
+            step: What the piece at `start` gets.
+            observe: Take the step into the statistics first, as sampling for training does.
+            start: Place of the first piece.
+            stop: Place behind the last piece; None is the end.
+
+        Raises:
+            BadObservationError: a piece cannot use the observations of some slots.
+            EnvError: a piece failed; the message names it.
+        """
+        after = list(state)
+        for place in range(start, len(self.pieces) if stop is None else stop):
+            piece, before = self.pieces[place], state[place]
+            try:
+                if observe and self._observes[place]:
+                    before = ConnectorState(piece.observe(before, step), before.slots)
+                after[place], step = piece(before, step)
+            except BadObservationError:
+                raise
+            except Exception as error:
+                raise EnvError(
+                    f"Observation connector {place} ({type(piece).__name__}) failed on observations that should be in "
+                    f"{describe(self.spaces[place])}: {type(error).__name__}: {error}"
+                ) from error
         return tuple(after), step
+
+    def rebuilt_from(self, *, always: bool) -> int:
+        """The place from which on the learner can run the pieces again, so that rollouts carry what goes in there.
+
+        Args:
+            always: Also where that makes rollouts no smaller.
+        """
+        place = len(self.pieces)
+        while place and self.pieces[place - 1].rebuildable:
+            place -= 1
+        if not always:
+            while place < len(self.pieces) and not self._remembers[place]:
+                place += 1
+        return place
+
+    def history(self, state: ChainState, start: int, first: np.ndarray) -> History:
+        """Describe to the learner how the pieces from `start` on came to the observation of row 0."""
+        return History(slots=tuple(part.slots for part in state[start:]), first=first)
+
+    def rebuild(self, start: int, history: History, obs: Tree, final: tuple[Tree, np.ndarray]) -> tuple[Tree, Tree]:
+        """Run the pieces from `start` on for a whole rollout.
+
+        Args:
+            start: Place of the first piece.
+            history: Of the rollout.
+            obs: `[T + 1, B, ...]`, tensors: what that piece got.
+            final: `[K, ...]`, tensors or None: the true last observations; and their positions `t * B + b`, `[K]`.
+
+        Returns:
+            Module inputs for `obs` and for the final observations.
+        """
+        rows, (last, index) = tree_map(lambda leaf: leaf.numpy(), obs), final
+        last = None if last is None else tree_map(lambda leaf: leaf.numpy(), last)
+        for piece, slots in zip(self.pieces[start:], history.slots, strict=True):
+            state = ConnectorState((), slots)
+            rows = piece.rebuild(state, rows, history.first)
+            if last is not None:
+                before = tree_map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[index], rows)
+                last = piece.rebuild_final(state, before, last)
+        given = tree_map(as_tensor, rows)
+        return given, None if last is None else tree_map(as_tensor, last)
 
     def shared(self, state: ChainState) -> tuple[Tree, ...]:
         """Take the statistics out of a state, one entry per piece."""
@@ -67,6 +143,36 @@ class ObsChain:
             raise ConfigError(f"Connector state of {len(shared)} pieces does not fit a chain of {len(self.pieces)}.")
         return tuple(ConnectorState(part, own.slots) for part, own in zip(shared, state, strict=True))
 
+    def check_shared(self, shared: Sequence[Tree]) -> None:
+        """Compare restored statistics with what the pieces keep.
+
+        Raises:
+            CheckpointError: they are of another chain; the message names the piece that differs.
+        """
+        own = self.shared(self.initial_state(1))
+        if len(shared) != len(own):
+            raise CheckpointError(
+                f"The checkpoint has the statistics of {len(shared)} observation connectors, this run has {len(own)}: "
+                f"{', '.join(type(piece).__name__ for piece in self.pieces) or 'none'}. Use the same ones."
+            )
+        for place, (piece, expected, given) in enumerate(zip(self.pieces, own, shared, strict=True)):
+            shapes = [[np.shape(leaf) for leaf in tree_leaves(part)] for part in (expected, given)]
+            if shapes[0] != shapes[1]:
+                raise CheckpointError(
+                    f"The saved statistics of observation connector {place} ({type(piece).__name__}) have shapes "
+                    f"{shapes[1]}, expected {shapes[0]}. Build this run with the connectors it was saved with."
+                )
+
+    def merge(self, shared: Sequence[Sequence[Tree]], base: Sequence[Tree]) -> tuple[Tree, ...]:
+        """Combine the statistics of several runners.
+
+        Args:
+            shared: For each runner what `shared` gave.
+            base: What all of them had started from.
+        """
+        by_piece = zip(self.pieces, zip(*shared, strict=True), base, strict=True)
+        return tuple(piece.merge(parts, before) for piece, parts, before in by_piece)
+
 
 class ActionChain:
     """Action connectors one after the other, from the module's action space to the env's."""
@@ -79,10 +185,12 @@ class ActionChain:
         """
         self.env_space = self.module_space = action_space
         bound: list[ActionConnector] = []
+        spaces: list[Space] = []
         for place, piece in reversed(list(enumerate(pieces))):
             if not isinstance(piece, ActionConnector):
                 raise ConfigError(f"Action connector {place}: got {piece!r}, expected an ActionConnector instance.")
             try:
+                spaces.append(self.module_space)
                 bound.append(piece.bind(self.module_space))
                 self.module_space = bound[-1].module_space(self.module_space)
             except Exception as error:
@@ -90,9 +198,28 @@ class ActionChain:
                     f"Action connector {place} ({type(piece).__name__}) cannot feed {self.module_space}: {error}"
                 ) from error
         self.pieces = tuple(reversed(bound))
+        self._spaces = tuple(reversed(spaces))
+        """What each piece feeds."""
 
-    def __call__(self, action: Tree) -> Any:
-        """Pass the actions of all slots through all pieces."""
-        for piece in self.pieces:
-            action = piece(action)
-        return action
+    def __str__(self) -> str:
+        """A table of the pieces, their spaces and their state."""
+        states = [ConnectorState((), part) for part in self.initial_state(1, seed=0)]
+        return chain_table(self.pieces, [self.module_space, *self._spaces], states)
+
+    def initial_state(self, num_slots: int, *, seed: int) -> tuple[Tree, ...]:
+        """Make the memory of all pieces; each draws its random numbers from a stream of its own."""
+        pieces = enumerate(zip(self.pieces, self._spaces, strict=True))
+        return tuple(piece.initial_state(space, num_slots, seed + place) for place, (piece, space) in pieces)
+
+    def __call__(self, state: tuple[Tree, ...], action: Tree, first: np.ndarray) -> tuple[tuple[Tree, ...], Any]:
+        """Pass the actions of all slots through all pieces; see `ActionConnector.__call__`."""
+        after = []
+        for piece, before in zip(self.pieces, state, strict=True):
+            memory, action = piece(before, action, first)
+            after.append(memory)
+        return tuple(after), action
+
+
+def as_tensor(leaf: np.ndarray) -> torch.Tensor:
+    """Convert to the precision that rollouts have."""
+    return torch.from_numpy(leaf.astype(np.float32, copy=False) if leaf.dtype.kind == "f" else leaf)

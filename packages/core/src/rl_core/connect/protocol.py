@@ -10,10 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
 
 from rl_core.config.codec import Storable
 from rl_core.env.spaces import Space
 from rl_core.records import Step, Tree
+from rl_core.tree import tree_leaves, tree_map
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,22 @@ class ConnectorState:
 
 
 EMPTY_STATE = ConnectorState()
+NO_SLOTS = np.zeros(0, np.int64)
+
+
+def observations_only(obs: Tree, first: np.ndarray) -> Step:
+    """Make a step of which only the observations and `first` say something: no reward, nothing ended."""
+    nothing = np.zeros(len(first), bool)
+    return Step(
+        obs=obs,
+        reward=np.zeros(len(first), np.float32),
+        terminated=nothing,
+        truncated=nothing,
+        first=first,
+        artificial=nothing,
+        final_slots=NO_SLOTS,
+        final_obs=None,
+    )
 
 
 class ObsConnector(Storable, ABC):
@@ -43,6 +63,10 @@ class ObsConnector(Storable, ABC):
     """
 
     __slots__ = ()
+
+    rebuildable: ClassVar[bool] = False
+    """The learner can work out what it gives from the observations it got, with `rebuild`: behind a piece that makes
+    observations larger, rollouts then carry what that piece got."""
 
     @abstractmethod
     def output_space(self, observation_space: Space, action_space: Space) -> Space:
@@ -63,9 +87,54 @@ class ObsConnector(Storable, ABC):
         """Make the state before the first step of `num_slots` env slots."""
         return EMPTY_STATE
 
+    def observe(self, state: ConnectorState, step: Step) -> Tree:
+        """Take one step of all slots into the shared statistics, and return them anew.
+
+        Sampling for training calls it before `__call__` with the same arguments; evaluation and inference do not.
+        """
+        return state.shared
+
     @abstractmethod
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
-        """Transform one step of all slots; where `step.first` is set, the slot's memory starts anew."""
+        """Transform one step of all slots; where `step.first` is set, the slot's memory starts anew.
+
+        The shared statistics stay as they are. The reward of a transition that ended an episode is taken from a call
+        in which `step.obs` is the true last observation.
+
+        Raises:
+            BadObservationError: observations of some slots cannot be used.
+        """
+
+    def rebuild(self, state: ConnectorState, obs: Tree, first: np.ndarray) -> Tree:
+        """Work out in the learner what it gave for a whole rollout; only asked of a `rebuildable` piece.
+
+        The default is right for a piece whose result depends on nothing but the observation itself.
+
+        Args:
+            state: What it was after the observation of row 0; its `shared` is `()`.
+            obs: `[T + 1, B, ...]`, what it got.
+            first: `[T + 1, B]`, bool: an episode begins with the observation.
+
+        Returns:
+            `[T + 1, B, ...]`, what it gave.
+        """
+        rows = tree_map(lambda leaf: leaf.reshape(first.size, *leaf.shape[2:]), obs)
+        _, step = self(state, observations_only(rows, first.reshape(-1)))
+        return tree_map(lambda leaf: leaf.reshape(*first.shape, *leaf.shape[1:]), step.obs)
+
+    def rebuild_final(self, state: ConnectorState, before: Tree, final: Tree) -> Tree:
+        """Work out in the learner what it gave for the true last observations of episodes; see `rebuild`.
+
+        Args:
+            state: As for `rebuild`.
+            before: `[K, ...]`, what `rebuild` gave for the observation before each of them.
+            final: `[K, ...]`, what it got.
+
+        Returns:
+            `[K, ...]`, what it gave.
+        """
+        _, step = self(state, observations_only(final, np.zeros(len(next(iter(tree_leaves(final)))), bool)))
+        return step.obs
 
     def merge(self, shared: Sequence[Tree], base: Tree) -> Tree:
         """Combine the shared statistics of several runners that all started from `base`.
@@ -79,7 +148,16 @@ class ObsConnector(Storable, ABC):
 
 
 class ActionConnector(Storable, ABC):
-    """An action connector: from what the module decides to what the env takes."""
+    """An action connector: from what the module decides to what the env takes.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class FlipAction(ActionConnector):
+        ...     def module_space(self, action_space):
+        ...         return action_space
+        ...     def __call__(self, state, action, first):
+        ...         return state, 1 - action
+    """
 
     __slots__ = ()
 
@@ -91,6 +169,19 @@ class ActionConnector(Storable, ABC):
     def module_space(self, action_space: Space) -> Space:
         """Declare the space the module decides in, given the space that the rest of the chain takes."""
 
+    def initial_state(self, action_space: Space, num_slots: int, seed: int) -> Tree:
+        """Make the memory `[B, ...]` of `num_slots` env slots; `action_space` is the one it feeds."""
+        return ()
+
     @abstractmethod
-    def __call__(self, action: Tree) -> Tree:
-        """Transform the actions `[B, ...]` of all slots: tensors; the required last piece makes them numpy."""
+    def __call__(self, state: Tree, action: Tree, first: np.ndarray) -> tuple[Tree, Tree]:
+        """Transform the actions `[B, ...]` of all slots.
+
+        Args:
+            state: Memory of the slots.
+            action: Tensors, or what the piece before gave; the required last piece makes them numpy.
+            first: `[B]`, bool: the action is the first of an episode.
+
+        Returns:
+            The memory after this step, and the actions.
+        """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
@@ -19,6 +19,7 @@ from rl_core.records import Step, Tree
 class FlattenObs(ObsConnector):
     """Any supported observation as one float vector: discrete parts one-hot, boxes flattened, dict and tuple joined."""
 
+    rebuildable: ClassVar[bool] = True
     space: Space | None = field(default=None, init=False, repr=False)
     """The space it was bound to."""
 
@@ -62,10 +63,10 @@ class ActionToEnv(ActionConnector):
         """The same space: the module's distribution knows how far its actions reach."""
         return action_space
 
-    def __call__(self, action: Tree) -> Tree:
+    def __call__(self, state: Tree, action: Tree, first: np.ndarray) -> tuple[Tree, Tree]:
         """Convert the actions of all slots."""
         assert self.convert is not None, "ActionToEnv is bound to a space by its chain"
-        return self.convert(action)
+        return state, self.convert(action)
 
 
 def _converter(space: Space, clip: bool, rescale: bool) -> Callable[[Any], Any]:

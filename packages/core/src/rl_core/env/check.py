@@ -12,9 +12,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from rl_core._internal.tree import tree_leaves
 from rl_core.env.spaces import check_supported, describe
 from rl_core.errors import EnvError, UnsupportedSpaceError
+from rl_core.tree import tree_leaves
 
 Tree = Any
 Array = np.ndarray[Any, Any]

@@ -19,12 +19,12 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.vector import VectorEnv as GymnasiumVectorEnv
 from gymnasium.vector.utils import concatenate, iterate
 
-from rl_core._internal.tree import tree_map
 from rl_core.env import snapshot
 from rl_core.env.spaces import check_supported, describe, leaf_spaces
 from rl_core.env.workers import EnvFn, WorkerEnv
 from rl_core.errors import CheckpointError, EnvError
 from rl_core.records import Step
+from rl_core.tree import tree_map
 
 Tree = Any
 Array = np.ndarray[Any, Any]

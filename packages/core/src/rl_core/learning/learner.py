@@ -10,15 +10,16 @@ from typing import Annotated, Any, Generic, Protocol, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from rl_core._internal.tree import tree_leaves, tree_map
 from rl_core.config.check import Range
 from rl_core.config.settings import Fraction, Positive, Schedule, TrainingSettings, check_schedule
 from rl_core.errors import ConfigError, NonFiniteError
+from rl_core.learning.learner_chain import LearnerChain, restore_connectors
 from rl_core.learning.minibatch import minibatches
 from rl_core.learning.optimizer import OptimizerFactory
 from rl_core.learning.schedule import value_at
 from rl_core.module.rl_module import RLModule
 from rl_core.records import Batch, Rollout, Weights
+from rl_core.tree import tree_leaves, tree_map
 
 Metrics = dict[str, float]
 
@@ -123,6 +124,7 @@ class Learner(Generic[S]):
         make_optimizer: OptimizerFactory,
         seed: int,
         name: str,
+        connectors: LearnerChain | None = None,
     ) -> None:
         """Take ownership of the module.
 
@@ -133,8 +135,10 @@ class Learner(Generic[S]):
             make_optimizer: From named parameters to their optimizer.
             seed: Of the minibatch orders.
             name: Id of the module, used in metric keys `learner/<name>/...`.
+            connectors: What is done to each rollout first; None for nothing.
         """
         self.module = module
+        self.connectors = connectors
         self.settings = settings
         self.objective = objective
         self.name = name
@@ -160,6 +164,9 @@ class Learner(Generic[S]):
         """
         settings = self.objective.settings_at(self.settings, self.env_steps)
         assert isinstance(settings.lr, float), "settings_at reads the schedule"
+        connected: Metrics = {}
+        if self.connectors is not None:
+            rollout, connected = self.connectors(rollout)
         device = self.optimizer.parameters[0].device
         if rollout.reward.device != device:
             rollout = to_device(rollout, device)
@@ -189,6 +196,7 @@ class Learner(Generic[S]):
             "stopped_early": float(stopped),
             "lr": lr,
             "policy_age": float(self.version - rollout.policy_version),
+            **connected,
         }
         self.version += 1
         self.env_steps += rollout.env_steps
@@ -204,6 +212,7 @@ class Learner(Generic[S]):
         """Return everything but the published weights that the next update depends on."""
         return {
             "learner_only": learner_only_tensors(self.module),
+            "connectors": [] if self.connectors is None else self.connectors.get_state(),
             "optimizer": self.optimizer.get_state(),
             "generator": self.generator.get_state(),
             "version": self.version,
@@ -215,8 +224,9 @@ class Learner(Generic[S]):
         """Take back what `get_state` gave.
 
         Raises:
-            CheckpointError: the optimiser's state does not fit this module.
+            CheckpointError: the optimiser's state does not fit this module, or the connectors' these connectors.
         """
+        restore_connectors(self.connectors, state["connectors"])
         self.optimizer.set_state(state["optimizer"])
         self.generator.set_state(state["generator"])
         self.version, self.env_steps = state["version"], state["env_steps"]

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import torch
 
-from rl_core._internal.tree import tree_map
 from rl_core.learning.segments import segment_minibatches
 from rl_core.records import Batch
+from rl_core.tree import tree_map
 
 
 def minibatches(batch: Batch, *, size: int, num_epochs: int, generator: torch.Generator) -> Iterator[Batch]:

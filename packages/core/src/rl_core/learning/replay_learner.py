@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rl_core.errors import ConfigError, NonFiniteError
 from rl_core.learning.learner import Metrics, acting_tensors, learner_only_tensors, to_device, trainable
+from rl_core.learning.learner_chain import LearnerChain, restore_connectors
 from rl_core.learning.optimizer import Optimizer, OptimizerFactory
 from rl_core.learning.replay_settings import ReplaySettings
 from rl_core.learning.schedule import value_at
@@ -86,6 +87,7 @@ class ReplayLearner(Generic[S]):
         make_optimizer: OptimizerFactory,
         seed: int,
         name: str,
+        connectors: LearnerChain | None = None,
     ) -> None:
         """Take ownership of the module.
 
@@ -96,8 +98,11 @@ class ReplayLearner(Generic[S]):
             make_optimizer: From named parameters to their optimizer; called once per group.
             seed: Of what is drawn from the buffer and of the losses' noise.
             name: Id of the module, used in metric keys `learner/<name>/...`.
+            connectors: What is done to each rollout first; None for nothing.
         """
         self.module = module
+        self.connectors = connectors
+        self._connected: Metrics = {}
         self.settings = settings
         self.objective = objective
         self.name = name
@@ -150,6 +155,8 @@ class ReplayLearner(Generic[S]):
         Raises:
             ConfigError: the buffer does not fit into memory.
         """
+        if self.connectors is not None:
+            rollout, self._connected = self.connectors(rollout)
         if self.buffer is None:  # an empty one counts as false
             self.buffer = self._make_buffer(rollout.reward.shape[1])
         self.buffer.add(rollout)
@@ -175,6 +182,7 @@ class ReplayLearner(Generic[S]):
             "num_gradient_steps": self.num_gradient_steps,
             "replay_size": len(buffer) if buffer else 0,
             "policy_age": float(self._age),
+            **self._connected,
         }
         return {f"learner/{self.name}/{key}": value for key, value in metrics.items()}
 
@@ -264,6 +272,7 @@ class ReplayLearner(Generic[S]):
         saved = self.settings.replay_buffer_config.save_in_checkpoints and self.buffer is not None
         return {
             "learner_only": learner_only_tensors(self.module),
+            "connectors": [] if self.connectors is None else self.connectors.get_state(),
             "optimizers": {group: optimizer.get_state() for group, optimizer in self.optimizers.items()},
             "targets": {part: dict(target.state_dict()) for part, target in self.targets.items()},
             "generator": self.generator.get_state(),
@@ -281,8 +290,9 @@ class ReplayLearner(Generic[S]):
         """Take back what `get_state` gave.
 
         Raises:
-            CheckpointError: the state does not fit this module or buffer.
+            CheckpointError: the state does not fit this module, buffer or connectors.
         """
+        restore_connectors(self.connectors, state["connectors"])
         for group, optimizer in self.optimizers.items():
             optimizer.set_state(state["optimizers"][group])
         for part, target in self.targets.items():

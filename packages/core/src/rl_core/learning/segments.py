@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rl_core._internal.tree import tree_map
 from rl_core.records import Batch
+from rl_core.tree import tree_map
 
 
 def cut_segments(done: Tensor, valid: Tensor | None, length: int) -> Tensor:

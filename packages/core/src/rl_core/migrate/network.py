@@ -10,10 +10,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_core._internal.tree import Tree
 from rl_core.errors import ConfigError
 from rl_core.module.distribution import distribution_for
 from rl_core.module.rl_module import RLModule
+from rl_core.tree import Tree
 
 Layer = Sequence[Any]
 """`("dense", units, activation, has_norm)`, `("convolution", channels, (kernel, kernel), (stride, stride), padding,

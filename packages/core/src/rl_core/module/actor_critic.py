@@ -9,7 +9,6 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_core._internal.tree import Tree
 from rl_core.config.check import Settings
 from rl_core.module.distribution import distribution_for
 from rl_core.module.encoders import contains_image, is_plain_vector, make_encoder
@@ -18,6 +17,7 @@ from rl_core.module.networks import MLP
 from rl_core.module.recurrent import RecurrentBody
 from rl_core.module.rl_module import RLModule
 from rl_core.module.settings import ModelSettings
+from rl_core.tree import Tree
 
 
 class ActorCritic(RLModule):

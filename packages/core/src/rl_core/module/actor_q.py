@@ -10,7 +10,6 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_core._internal.tree import Tree
 from rl_core.config.check import Range, Settings
 from rl_core.errors import ConfigError, UnsupportedSpaceError
 from rl_core.module.discrete import Categorical
@@ -22,6 +21,7 @@ from rl_core.module.initialize import initializer_for
 from rl_core.module.networks import MLP
 from rl_core.module.rl_module import RLModule
 from rl_core.module.settings import ModelSettings
+from rl_core.tree import Tree
 
 Size = Annotated[int, Range(ge=1)]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rl_core._internal.tree import Tree, tree_map
 from rl_core.module.discrete import Categorical
 from rl_core.module.distribution_base import Distribution
+from rl_core.tree import Tree, tree_map
 
 
 class Autoregressive(Distribution):

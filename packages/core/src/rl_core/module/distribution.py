@@ -14,11 +14,11 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rl_core._internal.tree import Tree, tree_leaves, tree_map
 from rl_core.errors import UnsupportedSpaceError
 from rl_core.module.discrete import Bernoulli, Categorical, MultiCategorical
 from rl_core.module.distribution_base import Distribution
 from rl_core.module.gaussian import LOG_STD_BOUNDS, DiagonalGaussian, SquashedGaussian
+from rl_core.tree import Tree, tree_leaves, tree_map
 
 __all__ = [
     "Bernoulli",

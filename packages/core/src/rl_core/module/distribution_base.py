@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from rl_core._internal.tree import Tree
+from rl_core.tree import Tree
 
 
 class Distribution(ABC):

@@ -10,11 +10,11 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_core._internal.tree import Tree, tree_map
 from rl_core.errors import UnsupportedSpaceError
 from rl_core.module.initialize import HIDDEN_GAIN, Initializer, initialize, initializer_for
 from rl_core.module.networks import CNN, MLP, SMALLEST_SIDE, ChannelNorm, Encoder, NormedMLP, as_planes, image_shape
 from rl_core.module.settings import Activation, ModelSettings
+from rl_core.tree import Tree, tree_map
 
 _IMPALA_HIDDENS = (256,)
 

@@ -8,12 +8,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rl_core._internal.tree import Tree
 from rl_core.config.check import build_settings
 from rl_core.errors import UnsupportedSpaceError
 from rl_core.module.actor_critic import ActorCritic
 from rl_core.module.rl_module import RLModule
 from rl_core.module.settings import ModelSettings
+from rl_core.tree import Tree
 
 _NUM_ROWS_SHOWN = 8
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rl_core._internal.tree import Tree
 from rl_core.module.initialize import Initializer, initialize, initializer_for
 from rl_core.module.networks import MLP
 from rl_core.module.settings import ModelSettings
+from rl_core.tree import Tree
 
 
 class Memory(nn.Module, ABC):

@@ -9,7 +9,6 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_core._internal.tree import Tree
 from rl_core.config.check import Range, Settings
 from rl_core.errors import ConfigError, UnsupportedSpaceError
 from rl_core.module.encoders import make_encoder
@@ -21,6 +20,7 @@ from rl_core.module.recurrent import RecurrentTrunk
 from rl_core.module.rl_module import RLModule
 from rl_core.module.settings import ModelSettings
 from rl_core.ops.value_learning import dueling
+from rl_core.tree import Tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

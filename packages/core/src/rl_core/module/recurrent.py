@@ -7,10 +7,10 @@ from typing import Any
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_core._internal.tree import Tree
 from rl_core.module.encoders import make_encoder
 from rl_core.module.memory import Memory, make_memory
 from rl_core.module.settings import ModelSettings
+from rl_core.tree import Tree
 
 
 class RecurrentTrunk(nn.Module):

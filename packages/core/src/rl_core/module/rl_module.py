@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_core._internal.tree import Tree, tree_leaves
 from rl_core.config.check import Settings
 from rl_core.module.distribution import Distribution, distribution_for
+from rl_core.tree import Tree, tree_leaves
 
 
 class RLModule(nn.Module, ABC):

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl_core._internal.tree import tree_leaves
 from rl_core.errors import RLError
 from rl_core.onnx import metadata
 from rl_core.onnx.graph import PolicyGraph
 from rl_core.onnx.parity import check_parity
 from rl_core.onnx.session import open_session
 from rl_core.policy import Policy
+from rl_core.tree import tree_leaves
 
 OPSET = 17
 """The ONNX operators used: the first set with layer normalisation, which PyTorch 2.6 and onnxruntime 1.20 know."""

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rl_core._internal.tree import Tree, tree_leaves, tree_map, tree_zip
 from rl_core.errors import RLError
 from rl_core.module.encoders import ImpalaCNN
 from rl_core.module.networks import CNN
 from rl_core.module.rl_module import RLModule
 from rl_core.policy import Policy
+from rl_core.tree import Tree, tree_leaves, tree_map, tree_zip
 
 _RANGE = 10.0
 """Drawn floats are kept in [-10, 10]: those of spaces with huge bounds are of no use for a comparison."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rl_core._internal.tree import Tree, tree_leaves
 from rl_core.config.codec import encode
 from rl_core.env.spaces import space_to_json
 from rl_core.errors import CheckpointError, RLError
+from rl_core.tree import Tree, tree_leaves
 
 if TYPE_CHECKING:
     from rl_core.policy import Policy

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rl_core._internal.tree import tree_leaves
 from rl_core.errors import RLError
 from rl_core.onnx.graph import PolicyGraph
+from rl_core.tree import tree_leaves
 
 TOLERANCE = 1e-4
 """Largest difference between PyTorch and onnxruntime: absolute, and as a share of the number."""

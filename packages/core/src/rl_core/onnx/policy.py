@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl_core._internal.tree import Tree, tree_leaves, tree_map
 from rl_core.config.codec import decode
 from rl_core.connect.chain import ActionChain, ObsChain
 from rl_core.env.spaces import space_from_json
 from rl_core.errors import CheckpointError, ConfigError, RLError
 from rl_core.onnx import metadata
 from rl_core.onnx.session import open_session
-from rl_core.policy import PolicyState, first_row, single_step
+from rl_core.policy import PolicyState, batch_of_one, first_row, single_step
+from rl_core.tree import tree_leaves, tree_map
 
 
 class OnnxPolicy:
@@ -67,10 +67,7 @@ class OnnxPolicy:
         pieces = [decode(piece, allow=allow) for piece in data["action_connectors"]]
         self._action_chain = ActionChain(pieces, self.action_space)
         self._shared = metadata.unpack(data["connector_state"])
-        own = self._obs_chain.shared(self._obs_chain.initial_state(1))
-        shapes = [[np.shape(leaf) for leaf in tree_leaves(part)] for part in (self._shared, own)]
-        if not isinstance(self._shared, tuple) or len(self._shared) != len(own) or shapes[0] != shapes[1]:
-            raise CheckpointError(f"the connectors' statistics have shapes {shapes[0]}, expected {shapes[1]}.")
+        self._obs_chain.check_shared(self._shared)
         self._initial = metadata.unpack(data["initial_state"])
         self._obs_names = metadata.unpack(data["obs"])
         self._action_names = metadata.unpack(data["action"])
@@ -96,14 +93,21 @@ class OnnxPolicy:
     def initial_state(self) -> PolicyState:
         """Make the state at the start of an episode, with the statistics the policy was trained with."""
         chain = self._obs_chain
-        return PolicyState(module=self._initial, connectors=chain.with_shared(chain.initial_state(1), self._shared))
+        return PolicyState(
+            module=self._initial,
+            connectors=chain.with_shared(chain.initial_state(1), self._shared),
+            action_memory=self._action_chain.initial_state(1, seed=0),
+        )
 
-    def act(self, obs: Any, state: PolicyState | None = None, *, explore: bool = False) -> tuple[Any, PolicyState]:
+    def act(
+        self, obs: Any, state: PolicyState | None = None, *, reward: float = 0.0, explore: bool = False
+    ) -> tuple[Any, PolicyState]:
         """Choose the best action for one observation.
 
         Args:
             obs: One observation of `observation_space`, without a batch axis.
             state: What the previous call of this episode returned; None begins an episode.
+            reward: Of the step that led here, for connectors that show the policy its rewards.
             explore: Must be False: the graph has no random numbers.
 
         Returns:
@@ -118,27 +122,17 @@ class OnnxPolicy:
                 "OnnxPolicy.act: got explore=True, but an exported policy has no random numbers. Use Policy, or sample "
                 "from the output 'dist_inputs' yourself."
             )
-        first = state is None
+        step = single_step(batch_of_one(self.observation_space, obs), state, reward)
         state = state or self.initial_state()
-        connectors, step = self._obs_chain(state.connectors, single_step(self._batch_of_one(obs), first))
-        connectors = self._obs_chain.with_shared(connectors, self._shared)
+        connectors, step = self._obs_chain(state.connectors, step)
         leaves = tree_leaves(tree_map(lambda dtype, leaf: leaf.astype(dtype, copy=False), self._obs_dtypes, step.obs))
         feed = dict(zip(self._inputs, (*leaves, *state.module), strict=True))
         outputs = self._session.run(self._outputs, feed)
         tensors = map(torch.from_numpy, outputs[: self._num_actions])
-        action = self._action_chain(tree_map(lambda _: next(tensors), self._action_names))
-        return tree_map(first_row, action), PolicyState(tuple(outputs[self._num_actions :]), connectors)
-
-    def _batch_of_one(self, obs: Any) -> Tree:
-        """Add the batch axis, checking the shapes."""
-        batch = tree_map(lambda leaf: np.asarray(leaf)[np.newaxis], obs)
-        shape = self.observation_space.shape
-        if shape is not None and isinstance(batch, np.ndarray) and batch.shape[1:] != shape:
-            raise ValueError(
-                f"OnnxPolicy.act: obs has shape {batch.shape[1:]}, expected {shape} of {self.observation_space}. "
-                "Give one observation, without a batch axis."
-            )
-        return batch
+        action = tree_map(lambda _: next(tensors), self._action_names)
+        memory, action = self._action_chain(state.action_memory, action, step.first)
+        next_state = PolicyState(tuple(outputs[self._num_actions :]), connectors, memory, action)
+        return tree_map(first_row, action), next_state
 
 
 def _dtype(name: str) -> np.dtype[Any]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rl_core._internal.tree import tree_leaves, tree_map
 from rl_core.records import Tree
 from rl_core.replay.memory import allocate, require_room
+from rl_core.tree import tree_leaves, tree_map
 
 FIRST_FINALS = 16
 """Room for true final observations at the start."""

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rl_core._internal.tree import tree_leaves
 from rl_core.records import Rollout, Tree
 from rl_core.replay.columns import FinalObservations, TreeColumns, split_around, write_around
 from rl_core.replay.memory import allocate, require_room
+from rl_core.tree import tree_leaves
 
 TERMINATED, TRUNCATED, INVALID, FINAL = 1, 2, 4, 8
 """Flags of a step: how the episode ended with it, that it is no real step, that its true next observation is aside."""

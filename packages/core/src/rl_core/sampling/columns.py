@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl_core._internal.tree import tree_map, tree_zip
-from rl_core.records import Decision, Rollout, Step, Tree
+from rl_core.records import Decision, History, Rollout, Step, Tree
+from rl_core.tree import tree_map, tree_zip
 
 
 class RolloutColumns:
@@ -18,19 +18,21 @@ class RolloutColumns:
         """Allocate the columns.
 
         Args:
-            first: What the first decision is made on, after the connectors.
+            first: What the first decision is made on, with the observations to keep.
             num_steps: T.
         """
         shape = (num_steps, len(first.reward))
         self.obs = allocate(first.obs, num_steps + 1)
         write(self.obs, 0, first.obs)
         self.inputs = tree_map(torch.from_numpy, self.obs)
-        """The same memory as tensors: the module's inputs."""
+        """The same memory as tensors."""
         self.reward = np.empty(shape, np.float32)
         self.raw_reward = np.empty(shape, np.float64)
         self.terminated = np.empty(shape, bool)
         self.truncated = np.empty(shape, bool)
         self.artificial = np.empty(shape, bool)
+        self.dropped: np.ndarray | None = None
+        """`[T, B]`: real steps that must not train; None for none."""
         self.decisions: list[Decision] = []
         self.states: list[Tree] = []
         """The recurrent state before each step, of a recurrent module."""
@@ -39,7 +41,7 @@ class RolloutColumns:
         self.final_states: list[Tree] = []
 
     def add(self, time: int, decision: Decision, raw: Step, step: Step) -> None:
-        """Write one step: `raw` as the env gave it, `step` after the connectors."""
+        """Write one step: `raw` as the env gave it, `step` with the observations to keep and the reward."""
         write(self.obs, time + 1, step.obs)
         self.reward[time] = step.reward
         self.raw_reward[time] = raw.reward
@@ -48,13 +50,24 @@ class RolloutColumns:
         self.artificial[time] = raw.artificial
         self.decisions.append(decision)
 
+    def drop(self, time: int, unusable: np.ndarray) -> None:
+        """Let some slots' step at `time` not train, and end their segment before it.
+
+        Args:
+            time: Row of the step.
+            unusable: `[B]`, bool.
+        """
+        if self.dropped is None:
+            self.dropped = np.zeros(self.reward.shape, bool)
+        self.dropped[time] |= unusable
+
     def add_final(self, time: int, slots: np.ndarray, inputs: Tree, state: Tree) -> None:
         """Keep the true last observations of slots whose episode ended at `time`.
 
         Args:
             time: Row of the step.
             slots: `[K]`.
-            inputs: `[K, ...]`, the observations after the connectors.
+            inputs: `[K, ...]`, the observations to keep.
             state: `[B, ...]`, the recurrent state after the step; `()` for none.
         """
         self.final_index.append(time * self.reward.shape[1] + slots)
@@ -63,7 +76,7 @@ class RolloutColumns:
             index = torch.from_numpy(slots)
             self.final_states.append(tree_map(lambda leaf: leaf[index], state))
 
-    def rollout(self, policy_version: int) -> Rollout:
+    def rollout(self, policy_version: int, history: History | None) -> Rollout:
         """Hand the columns over."""
         final_obs, final_index = None, np.zeros(0, np.int64)
         if self.final_obs:
@@ -74,13 +87,18 @@ class RolloutColumns:
                 self.obs,
             )
         num_artificial = int(np.count_nonzero(self.artificial))
+        invalid, truncated = self.artificial, self.truncated
+        if self.dropped is not None:
+            invalid = invalid | self.dropped
+            truncated = truncated.copy()
+            truncated[:-1] |= self.dropped[1:] & ~self.terminated[:-1]
         return Rollout(
             obs=self.inputs,
             action=tree_zip(torch.stack, [decision.action for decision in self.decisions]),
             reward=torch.from_numpy(self.reward),
             terminated=torch.from_numpy(self.terminated),
-            truncated=torch.from_numpy(self.truncated),
-            valid=torch.from_numpy(~self.artificial) if num_artificial else None,
+            truncated=torch.from_numpy(truncated),
+            valid=torch.from_numpy(~invalid) if num_artificial or self.dropped is not None else None,
             final_index=torch.from_numpy(final_index),
             final_obs=final_obs,
             behavior_dist_inputs=torch.stack([decision.dist_inputs for decision in self.decisions]),
@@ -88,6 +106,7 @@ class RolloutColumns:
             env_steps=self.reward.size - num_artificial,
             state=tree_zip(torch.stack, self.states) if self.states else (),
             final_state=tree_zip(torch.cat, self.final_states) if self.final_states else (),
+            history=history,
         )
 
 

@@ -10,17 +10,19 @@ import numpy as np
 import torch
 from gymnasium.spaces import Space
 
-from rl_core._internal.tree import tree_leaves, tree_map
+from rl_core.connect.chain import ChainState, as_tensor
 from rl_core.connect.protocol import ConnectorState
 from rl_core.env.check import find_bad_values
 from rl_core.env.protocol import VectorEnv
-from rl_core.errors import CheckpointError, EnvError
+from rl_core.errors import BadObservationError, CheckpointError, EnvError
 from rl_core.policy import Policy, PolicyState, restart_state
 from rl_core.records import Decision, Rollout, Step, Tree, Weights
+from rl_core.sampling.bad_observations import ObservationGuard
 from rl_core.sampling.columns import RolloutColumns, row_of
 from rl_core.sampling.episodes import Episode, EpisodeCounter, EpisodeStats
 from rl_core.sampling.evaluate import evaluate
 from rl_core.sampling.recorder import EpisodeRecorder
+from rl_core.tree import tree_leaves, tree_map
 
 
 class EnvRunner:
@@ -34,6 +36,8 @@ class EnvRunner:
         num_steps: int,
         seed: int,
         check_values: bool = True,
+        drop_bad_observations: bool = False,
+        always_rebuild: bool = False,
         on_episode_end: Callable[[Episode], None] | None = None,
     ) -> None:
         """Take ownership of the env.
@@ -44,6 +48,10 @@ class EnvRunner:
             num_steps: T, steps per slot and rollout.
             seed: Of the env and of the actions.
             check_values: Look for rewards that are not finite and observations outside their space in each rollout.
+            drop_bad_observations: Where a connector cannot use an observation, end that slot's segment instead of
+                raising.
+            always_rebuild: Leave every connector to the learner that it can run again, so that learner connectors
+                see observations as they were before; otherwise only where that makes rollouts smaller.
             on_episode_end: Called with each finished episode; None saves the work of building them.
         """
         self.env = env
@@ -53,10 +61,15 @@ class EnvRunner:
         self.seed = seed
         self.generator = torch.Generator().manual_seed(seed)
         self.episodes = EpisodeStats(returns=np.zeros(0), lengths=np.zeros(0, np.int64))
+        self.num_bad_observations = 0
+        """Observations so far that a connector could not use."""
         self._counter = EpisodeCounter(env.num_envs)
         self._recorder = EpisodeRecorder(env.num_envs, on_episode_end) if on_episode_end else None
+        self._split = policy.obs_chain.rebuilt_from(always=always_rebuild)
+        self._guard = ObservationGuard(env.num_envs) if drop_bad_observations else None
         self._step: Step | None = None
-        self._state = policy.initial_state(env.num_envs)
+        self._kept: Step | None = None
+        self._state = policy.initial_state(env.num_envs, seed=seed)
 
     def sample(self) -> Rollout:
         """Step all slots T times and return what happened.
@@ -67,31 +80,39 @@ class EnvRunner:
         step = self._step or self._reset()
         num_steps, policy = self.num_steps, self.policy
         module, distribution = policy.module, policy.module.distribution
-        columns = RolloutColumns(step, num_steps)
+        columns = RolloutColumns(self._kept or step, num_steps)
         noise = distribution.noise((num_steps, self.env.num_envs), self.generator)
-        state = self._state.module
+        state, connectors, memory = self._state.module, self._state.connectors, self._state.action_memory
         if recurrent := state != ():
             columns.states.append(state)
-        connectors = self._state.connectors
+        kept, rebuilds, history = self._kept or step, self._kept is not None, None
+        if rebuilds:
+            first = np.empty((num_steps + 1, self.env.num_envs), bool)
+            first[0] = step.first
+            history = policy.obs_chain.history(connectors, self._split, first)
         with torch.inference_mode():
             for time in range(num_steps):
-                dist_inputs, state = module.forward_policy(row_of(columns.inputs, time), state)
+                inputs = tree_map(as_tensor, step.obs) if rebuilds else row_of(columns.inputs, time)
+                dist_inputs, state = module.forward_policy(inputs, state)
                 action = distribution.sample(dist_inputs, row_of(noise, time))
-                raw = self.env.step(policy.action_chain(action))
-                if len(raw.final_slots):
-                    final = self._final_inputs(connectors, raw) if connectors else raw.final_obs
-                    columns.add_final(time, raw.final_slots, final, state)
-                step = raw
+                memory, env_action = policy.action_chain(memory, action, step.first)
+                raw = self.env.step(env_action)
+                kept = step = raw
                 if connectors:
-                    connectors, step = policy.obs_chain(connectors, raw)
-                columns.add(time, Decision(action=action, dist_inputs=dist_inputs, state=state), raw, step)
+                    connectors, kept, step = self._connect(columns, time, PolicyState(state, connectors, ()), raw)
+                elif len(raw.final_slots):
+                    columns.add_final(time, raw.final_slots, raw.final_obs, state)
+                columns.add(time, Decision(action=action, dist_inputs=dist_inputs, state=state), raw, kept)
+                if history is not None:
+                    history.first[time + 1] = step.first
                 if recurrent:
                     if step.first.any():
                         state = restart_state(module, state, step.first)
                     columns.states.append(state)
-            rollout = columns.rollout(policy.version)
+            rollout = columns.rollout(policy.version, history)
         self._step = _without_past(step)
-        self._state = PolicyState(state, connectors)
+        self._kept = _without_past(kept) if rebuilds else None
+        self._state = PolicyState(state, connectors, memory)
         policy.shared = tuple(part.shared for part in connectors)
         self._finish(columns, rollout)
         return rollout
@@ -102,39 +123,98 @@ class EnvRunner:
         self._counter = EpisodeCounter(num_envs)
         if self._recorder:
             self._recorder.set_state(None)
-        connectors, step = self.policy.obs_chain(self._state.connectors, self.env.reset(self.seed))
-        self._state = PolicyState(self.policy.module.initial_state(num_envs), connectors)
+        raw = self.env.reset(self.seed)
+        connectors, kept, step = self._run_connectors(self._state.connectors, raw)
+        self._kept = kept if self._split < len(connectors) else None
+        self._state = PolicyState(self.policy.module.initial_state(num_envs), connectors, self._state.action_memory)
         return step
 
-    def _final_inputs(self, connectors: Any, raw: Step) -> Tree:
-        """Pass the true last observations `[K, ...]` through the connectors without disturbing their state."""
-        slots = raw.final_slots
+    def _run_connectors(self, connectors: ChainState, raw: Step) -> tuple[ChainState, Step, Step]:
+        """Pass a step of the env through the connectors; return also what the learner's part of them got."""
+        chain, split = self.policy.obs_chain, self._split
+
+        def connect(step: Step) -> tuple[ChainState, Step, Step]:
+            after, kept = chain(connectors, step, observe=True, stop=split)
+            if split == len(after):
+                return after, kept, kept
+            after, step = chain(after, kept, observe=True, start=split)
+            return after, kept, step
+
+        return connect(raw) if self._guard is None else self._guard(connect, raw)
+
+    def _connect(
+        self, columns: RolloutColumns, time: int, before: PolicyState, raw: Step
+    ) -> tuple[ChainState, Step, Step]:
+        """Pass the step at `time` through the connectors, with the observations that ended episodes.
+
+        Args:
+            columns: Of the rollout.
+            time: Row of the step.
+            before: State of the connectors before it, of the module after it.
+            raw: As the env gave it.
+
+        Returns:
+            The connectors' state, what is kept of the step, and what the next decision is made on.
+        """
+        guard = self._guard
+        gap = None if guard is None else guard.bad
+        after, kept, step = self._run_connectors(before.connectors, raw)
+        reward = step.reward
+        if len(raw.final_slots):
+            final, final_reward, unusable = self._look_at_final(before.connectors, raw)
+            columns.add_final(time, raw.final_slots, final, before.module)
+            reward = np.array(reward)
+            reward[raw.final_slots] = final_reward
+            if unusable.any():
+                columns.drop(time, unusable)
+        if guard is not None and gap is not None and (gap | guard.bad).any():
+            columns.drop(time, gap | guard.bad)
+        return after, dataclasses.replace(kept, reward=reward), step
+
+    def _look_at_final(self, connectors: ChainState, raw: Step) -> tuple[Tree, np.ndarray, np.ndarray]:
+        """Pass the true last observations through the connectors without disturbing their state.
+
+        Returns:
+            What is kept of them `[K, ...]`, the rewards of the steps that led there `[K]`, and the slots `[B]` whose
+            last observation could not be used.
+        """
+        slots, guard, chain = raw.final_slots, self._guard, self.policy.obs_chain
+        unusable = np.zeros_like(raw.first)
 
         def put(current: np.ndarray, final: np.ndarray) -> np.ndarray:
             result = np.array(current)
             result[slots] = final
             return result
 
-        whole = tree_map(put, raw.obs, raw.final_obs)
-        looked_at = Step(
-            obs=whole,
-            reward=raw.reward,
-            terminated=raw.terminated,
-            truncated=raw.truncated,
+        looked_at = dataclasses.replace(
+            raw,
+            obs=tree_map(put, raw.obs, raw.final_obs),
             first=np.zeros_like(raw.first),
-            artificial=raw.artificial,
             final_slots=slots[:0],
             final_obs=None,
-            action=raw.action,
-            infos=raw.infos,
         )
-        _, step = self.policy.obs_chain(connectors, looked_at)
-        return tree_map(lambda leaf: leaf[slots], step.obs)
+        while True:
+            try:
+                after, kept = chain(connectors, looked_at, stop=self._split)
+                _, step = chain(after, kept, start=self._split)
+            except BadObservationError as error:
+                bad = np.array(error.slots)
+                if guard is None or unusable[bad].all():
+                    raise
+                unusable[bad] = True
+                looked_at = dataclasses.replace(looked_at, obs=guard.stand_in(looked_at.obs, np.flatnonzero(unusable)))
+                continue
+            unusable[np.setdiff1d(np.arange(len(unusable)), slots)] = False
+            if guard is not None:
+                guard.num_bad += int(np.count_nonzero(unusable))
+            return tree_map(lambda leaf: leaf[slots], kept.obs), step.reward[slots], unusable
 
     def _finish(self, columns: RolloutColumns, rollout: Rollout) -> None:
         """Count finished episodes and check the values of a whole rollout at once."""
         done = columns.terminated | columns.truncated
         self.episodes = self._counter.count(columns.raw_reward, done, columns.artificial)
+        if self._guard is not None:
+            self.num_bad_observations = self._guard.num_bad
         if self.check_values:
             if not np.isfinite(columns.raw_reward).all():
                 time, slot = np.argwhere(~np.isfinite(columns.raw_reward))[0]
@@ -142,7 +222,7 @@ class EnvRunner:
                     f"The env gave the reward {columns.raw_reward[time, slot]} at step {time} of slot {slot}; rewards "
                     "must be finite numbers. Check the env's reward computation (rl_core.testing.check_env helps)."
                 )
-            space = self.policy.obs_chain.output_space
+            space = self.policy.obs_chain.spaces[self._split]
             problem = find_bad_values(space, columns.obs)
             if rollout.final_obs is not None and not problem:
                 final = tree_map(lambda leaf: leaf.numpy()[np.newaxis], rollout.final_obs)  # [1, K, ...]
@@ -171,7 +251,7 @@ class EnvRunner:
         self.policy.set_weights(weights)
         if weights.connector_state != ():
             connectors = self.policy.obs_chain.with_shared(self._state.connectors, weights.connector_state)
-            self._state = PolicyState(self._state.module, connectors)
+            self._state = dataclasses.replace(self._state, connectors=connectors)
 
     def get_weights(self) -> Weights:
         """Return the weights it acts with and the statistics that its observation connectors have gathered."""
@@ -189,7 +269,10 @@ class EnvRunner:
             "started": self._step is not None,
             "env": self.env.get_state() if self._step else None,
             "step_obs": tree_map(np.asarray, self._step.obs) if self._step else None,
+            "step_first": self._step.first if self._step else None,
+            "kept_obs": tree_map(np.asarray, self._kept.obs) if self._step and self._kept else None,
             "module_state": self._state.module,
+            "action_memory": self._state.action_memory,
             "connectors": tuple((part.shared, part.slots) for part in self._state.connectors),
             "open_return": self._counter.open_return,
             "open_length": self._counter.open_length,
@@ -206,11 +289,10 @@ class EnvRunner:
         self.generator.set_state(state["generator"])
         self.seed = state["seed"]
         pieces = tuple(ConnectorState(*given) for given in state["connectors"])
-        shared = self.policy.shared = self._checked_statistics(pieces)
+        self.policy.shared = self._checked_statistics(pieces)
         if state["env"] is None or state["num_envs"] != self.env.num_envs:
-            fresh = self.policy.obs_chain.with_shared(self.policy.initial_state(self.env.num_envs).connectors, shared)
-            self._state = PolicyState(self.policy.module.initial_state(self.env.num_envs), fresh)
-            self._step = None
+            self._state = self.policy.initial_state(self.env.num_envs, seed=self.seed)
+            self._step = self._kept = None
             if state["started"]:  # not the first episodes again
                 self.seed = int(torch.randint(2**31 - 1, (), generator=self.generator))
             return
@@ -219,31 +301,28 @@ class EnvRunner:
             self.env.set_state(state["env"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"The saved env state does not fit this env: {error!r}.") from error
-        self._step = dataclasses.replace(_without_past(first), obs=state["step_obs"])
-        self._state = PolicyState(state["module_state"], pieces)
+        start = dataclasses.replace(_without_past(first), first=state["step_first"])
+        self._step = dataclasses.replace(start, obs=state["step_obs"])
+        kept = state["kept_obs"]
+        self._kept = None if kept is None else dataclasses.replace(start, obs=kept)
+        self._state = PolicyState(state["module_state"], pieces, state["action_memory"])
         self._counter.open_return, self._counter.open_length = state["open_return"], state["open_length"]
         if self._recorder:
             self._recorder.set_state(state["open_episodes"])
 
     def _checked_statistics(self, pieces: tuple[ConnectorState, ...]) -> tuple[Tree, ...]:
         """Return the statistics of saved connectors, after comparing their shapes with those of this run's."""
+        shared = tuple(piece.shared for piece in pieces)
+        self.policy.obs_chain.check_shared(shared)
         own = self.policy.obs_chain.initial_state(self.env.num_envs)
-        if len(own) != len(pieces):
-            raise CheckpointError(
-                f"The checkpoint has {len(pieces)} observation connectors, this run has {len(own)}. Use the same ones."
-            )
         for piece, expected, given in zip(self.policy.obs_chain.pieces, own, pieces, strict=True):
-            shapes = [
-                [np.shape(leaf) for leaf in tree_leaves(state.shared)]
-                + [np.shape(leaf)[1:] for leaf in tree_leaves(state.slots)]
-                for state in (expected, given)
-            ]
+            shapes = [[np.shape(leaf)[1:] for leaf in tree_leaves(state.slots)] for state in (expected, given)]
             if shapes[0] != shapes[1]:
                 raise CheckpointError(
-                    f"The saved state of the observation connector {type(piece).__name__} has shapes {shapes[1]}, "
+                    f"The saved memory of the observation connector {type(piece).__name__} has shapes {shapes[1]}, "
                     f"expected {shapes[0]}. Build this run with the settings it was saved with."
                 )
-        return tuple(piece.shared for piece in pieces)
+        return shared
 
     def close(self) -> None:
         """Close the env."""
@@ -261,14 +340,14 @@ def _describe_bad_final(space: Space[Any], final: Tree, rollout: Rollout) -> str
 
 
 def _without_past(step: Step) -> Step:
-    """Return what the next rollout begins with: the observation, copied before the env overwrites it, and no reward."""
+    """Return what the next rollout begins with: the observation, copied before the env overwrites it; no reward."""
     nothing = np.zeros_like(step.first)
     return Step(
         obs=tree_map(np.array, step.obs),
         reward=np.zeros_like(step.reward),
         terminated=nothing,
         truncated=nothing,
-        first=nothing,
+        first=step.first,
         artificial=nothing,
         final_slots=step.final_slots[:0],
         final_obs=None,

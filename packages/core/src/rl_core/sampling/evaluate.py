@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from rl_core._internal.tree import tree_map
 from rl_core.env.protocol import VectorEnv
 from rl_core.policy import Policy, restart_state
 from rl_core.sampling.columns import allocate, row_of, write
 from rl_core.sampling.episodes import EpisodeStats
+from rl_core.tree import tree_map
 
 
 def evaluate(env: VectorEnv, policy: Policy, *, num_episodes: int, seed: int, explore: bool) -> EpisodeStats:
@@ -29,10 +29,9 @@ def evaluate(env: VectorEnv, policy: Policy, *, num_episodes: int, seed: int, ex
     share = np.full(num_slots, num_episodes // num_slots)
     share[: num_episodes % num_slots] += 1
     generator = torch.Generator().manual_seed(seed)
-    state = policy.initial_state(num_slots)
-    module_state, connectors = state.module, state.connectors
-    connectors, step = chain(connectors, env.reset(seed))
-    connectors = chain.with_shared(connectors, policy.shared)
+    state = policy.initial_state(num_slots, seed=seed)
+    module_state, memory = state.module, state.action_memory
+    connectors, step = chain(state.connectors, env.reset(seed))
     row = allocate(step.obs, 1)
     inputs = tree_map(torch.from_numpy, row)
     open_return, open_length = np.zeros(num_slots), np.zeros(num_slots, np.int64)
@@ -46,9 +45,9 @@ def evaluate(env: VectorEnv, policy: Policy, *, num_episodes: int, seed: int, ex
                 action = distribution.sample(dist_inputs, distribution.noise((num_slots,), generator))
             else:
                 action = distribution.mode(dist_inputs)
-            raw = env.step(policy.action_chain(action))
+            memory, env_action = policy.action_chain(memory, action, step.first)
+            raw = env.step(env_action)
             connectors, step = chain(connectors, raw)
-            connectors = chain.with_shared(connectors, policy.shared)
             if module_state != () and step.first.any():
                 module_state = restart_state(module, module_state, step.first)
             open_return += raw.reward

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl_core._internal.tree import tree_map, tree_zip
 from rl_core.records import Rollout, Tree
 from rl_core.sampling.episodes import Episode
+from rl_core.tree import tree_map, tree_zip
 
 
 class EpisodeRecorder:

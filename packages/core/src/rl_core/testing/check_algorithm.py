@@ -12,11 +12,11 @@ from typing import Any
 
 from gymnasium import spaces
 
-from rl_core._internal.tree import tree_map
 from rl_core.algorithm.algorithm import Algorithm
 from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.errors import ConfigError, RLError
 from rl_core.policy import Policy
+from rl_core.tree import tree_map
 
 _NUM_ITERATIONS = 2
 _NUM_EPISODES = 3

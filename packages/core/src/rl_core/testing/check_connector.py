@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from rl_core._internal.tree import Tree, tree_leaves, tree_map, tree_zip
 from rl_core.config.codec import decode, encode, import_path
 from rl_core.connect.chain import ActionChain, ObsChain
 from rl_core.connect.protocol import ActionConnector, ConnectorState, ObsConnector
 from rl_core.errors import ConfigError, RLError
 from rl_core.records import Step
+from rl_core.tree import Tree, tree_leaves, tree_map, tree_zip
 
 _NUM_SLOTS = 3
 _NUM_STEPS = 6
@@ -97,8 +97,9 @@ class _ObsCheck:
         self, name: str, connector: ObsConnector, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
     ) -> None:
         self.name = name
-        self.space, self.action_space = copy.deepcopy(observation_space), action_space
+        self.space, self.action_space = copy.deepcopy(observation_space), copy.deepcopy(action_space)
         self.space.seed(0)
+        self.action_space.seed(0)
         self.random = np.random.default_rng(0)
         try:
             chain = ObsChain([connector], self.space, action_space)
@@ -116,13 +117,21 @@ class _ObsCheck:
         step = self.step(first=np.ones(_NUM_SLOTS, bool))
         for _ in range(_NUM_STEPS):
             after, result = self.call(state, step)
+            _demand(
+                _same(state.shared, after.shared),
+                f"{self.name} changed its shared statistics in __call__, which evaluation and inference call too. "
+                "Do that in observe().",
+            )
             self.check_result(step, result)
             self.check_repeats(state, step, result)
             self.check_restart(state, step, result)
             if tuple(tree_leaves(state.shared)) == ():
                 self.check_slots_apart(state, step, result)
-            state, step = after, self.step(first=self.random.random(_NUM_SLOTS) < 0.4)
+            state = ConnectorState(self.observe(state, step), after.slots)
+            step = self.step(first=self.random.random(_NUM_SLOTS) < 0.4)
         self.check_state(fresh, state)
+        if self.piece.rebuildable:
+            self.check_rebuild()
 
     def initial_state(self, num_slots: int = _NUM_SLOTS) -> ConnectorState:
         state: object = self.piece.initial_state(self.space, self.action_space, num_slots)
@@ -148,6 +157,41 @@ class _ObsCheck:
             artificial=np.zeros(_NUM_SLOTS, bool),
             final_slots=np.zeros(0, np.int64),
             final_obs=None,
+            action=_stacked(self.action_space, [self.action_space.sample() for _ in range(_NUM_SLOTS)]),
+        )
+
+    def observe(self, state: ConnectorState, step: Step) -> Tree:
+        """Let it take a step into its statistics, and see that it leaves its arguments alone."""
+        kept = copy.deepcopy((state, step))
+        shared = self.piece.observe(state, step)
+        _demand(
+            _same((kept[0].shared, kept[0].slots), (state.shared, state.slots)) and _same(kept[1].obs, step.obs),
+            f"{self.name}.observe changed what it was given. Make new arrays.",
+        )
+        return shared
+
+    def check_rebuild(self) -> None:
+        """What the learner works out for a rollout must be what sampling gave."""
+        firsts = [np.ones(_NUM_SLOTS, bool), *(self.random.random(_NUM_SLOTS) < 0.3 for _ in range(_NUM_STEPS))]
+        steps = [self.step(first=first) for first in firsts]
+        state, given = self.piece(self.initial_state(), steps[0])
+        states, results = [state], [given.obs]
+        for step in steps[1:]:
+            state, given = self.piece(states[-1], step)
+            states.append(state)
+            results.append(given.obs)
+        memory = ConnectorState((), states[0].slots)
+        rebuilt = self.piece.rebuild(memory, tree_zip(np.stack, [step.obs for step in steps]), np.stack(firsts))
+        _demand(
+            _same(rebuilt, tree_zip(np.stack, results)),
+            f"{self.name} is rebuildable, but rebuild() gave other observations than sampling. Correct it, or leave "
+            "rebuildable at False.",
+        )
+        final = self.step(first=np.zeros(_NUM_SLOTS, bool))
+        _, looked_at = self.piece(states[-1], final)
+        _demand(
+            _same(self.piece.rebuild_final(memory, results[-1], final.obs), looked_at.obs),
+            f"{self.name} is rebuildable, but rebuild_final() gave other observations than a look at them did.",
         )
 
     def observations(self) -> Tree:
@@ -276,24 +320,40 @@ def _check_action_connector(name: str, connector: ActionConnector, action_space:
     if not isinstance(module_space, spaces.Space):
         raise ConnectorCheckError(f"{name}.module_space returned {module_space!r}, expected a gymnasium Space.")
     module_space.seed(0)
-    for _ in range(_NUM_STEPS):
+    state = chain.initial_state(_NUM_SLOTS, seed=0)
+    _demand(
+        all(len(leaf) == _NUM_SLOTS for leaf in tree_leaves(state)),
+        f"{name}.initial_state: the first axis of each leaf must be the {_NUM_SLOTS} env slots.",
+    )
+    random = np.random.default_rng(0)
+    for number in range(_NUM_STEPS):
         samples = [_from_zero(module_space, module_space.sample()) for _ in range(_NUM_SLOTS)]
         action = tree_map(torch.as_tensor, _stacked(module_space, samples))
-        kept = copy.deepcopy(action)
+        first = np.full(_NUM_SLOTS, number == 0) | (random.random(_NUM_SLOTS) < 0.3)
+        kept = copy.deepcopy((state, action))
         try:
-            result = chain(action)
-            again = chain(action)
+            after, result = chain(state, action, first)
+            _, again = chain(state, action, first)
         except Exception as error:
             raise ConnectorCheckError(
                 f"{name} raised {type(error).__name__} on actions of {module_space}: {error}"
             ) from error
-        _demand(_same(kept, action), f"{name} changed the action it was given. Copy before you write.")
-        _demand(_same(result, again), f"{name} gave two results for the same action. It must be a function of it.")
+        _demand(_same(kept[1], action), f"{name} changed the action it was given. Copy before you write.")
+        _demand(_same(kept[0], state), f"{name} changed the state it was given. Return a new one.")
+        _demand(
+            _same(result, again),
+            f"{name} gave two results for the same state and action. Random numbers, too, must come from the state.",
+        )
+        _demand(
+            [np.shape(leaf) for leaf in tree_leaves(after)] == [np.shape(leaf) for leaf in tree_leaves(state)],
+            f"{name}: the state changed its structure or shapes; a restored one would not fit.",
+        )
         for slot in range(_NUM_SLOTS):
             one = tree_map(lambda leaf, at=slot: np.asarray(leaf)[at], result)
             numpy = all(isinstance(leaf, np.ndarray) for leaf in tree_leaves(result))
             fits = _as_member(action_space, one) in action_space if numpy else _has_shape(action_space, one)
             _demand(fits, f"{name} gave the action {_describe(one)} for slot {slot}, which is not in {action_space}.")
+        state = after
 
 
 def _from_zero(space: spaces.Space[Any], action: Any) -> Any:

@@ -10,9 +10,9 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rl_core._internal.tree import Tree, tree_leaves, tree_map
 from rl_core.errors import RLError
 from rl_core.module.rl_module import RLModule
+from rl_core.tree import Tree, tree_leaves, tree_map
 
 _BATCH = 5
 _NUM_STEPS = 6
