@@ -16,7 +16,6 @@ import torch
 from gymnasium import spaces
 
 from rl_core import Components, Decision, Extension, Learner, ModelSettings, Policy
-from rl_core.tree import tree_map
 from rl_core.algorithm.components import make_env
 from rl_core.connect.required import ActionToEnv
 from rl_core.learning.optimizer import optimizer_factory
@@ -24,6 +23,7 @@ from rl_core.module.spec import ModuleSpec
 from rl_core.rng import stream_seed
 from rl_core.sampling.columns import RolloutColumns, row_of
 from rl_core.sampling.episodes import EpisodeCounter, EpisodeStats
+from rl_core.tree import tree_map
 
 SIDES = ("left", "right")
 

@@ -9,10 +9,10 @@ import torch
 from gymnasium import spaces
 
 from rl_core import DQNConfig
-from rl_core.tree import tree_map
 from rl_core.algorithms.dqn import OBJECTIVE, DQNSettings, explore, losses
 from rl_core.learning.replay_learner import Draw
 from rl_core.replay.records import Sequences, Transitions
+from rl_core.tree import tree_map
 
 N, A, GAMMA = 9, 3, 0.9
 OBS = spaces.Box(-1.0, 1.0, (4,), np.float32)

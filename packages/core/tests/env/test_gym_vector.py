@@ -7,13 +7,13 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector import VectorEnv as GymnasiumVectorEnv
 
-from rl_core.tree import tree_leaves, tree_map
 from rl_core.env.gym_vector import GymVectorEnv, SlotLoopEnv
 from rl_core.env.protocol import VectorEnv
 from rl_core.env.workers import WorkerEnv
 from rl_core.errors import EnvError, UnsupportedSpaceError
 from rl_core.records import Step
 from rl_core.testing.envs import BufferEnv, NestedEnv, ObservationIsTimeEnv, RaisingEnv
+from rl_core.tree import tree_leaves, tree_map
 
 NEXT, SAME, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
 NUM_ENVS, NUM_STEPS = 4, 30

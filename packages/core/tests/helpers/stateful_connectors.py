@@ -1,12 +1,13 @@
-"""Two connectors with memory, as a user would write them: statistics of all data, and frames of each slot."""
+"""Connectors as a user would write them: statistics of all data, frames of each slot, actions that last."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from gymnasium.spaces import Box
 
 from rl_core import ActionConnector, ConnectorState, ObsConnector
-from rl_core.errors import UnsupportedSpaceError
+from rl_core.errors import BadObservationError, UnsupportedSpaceError
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,56 @@ class FrameStack(ObsConnector):
         frames = np.concatenate((state.slots[:, 1:], obs), axis=1)
         frames = np.where(step.first[:, np.newaxis, np.newaxis], obs, frames)
         return ConnectorState(slots=frames), replace(step, obs=frames.reshape(len(frames), -1))
+
+
+@dataclass(frozen=True)
+class RebuiltFrameStack(FrameStack):
+    """The same frames, which the learner can work out again; slow and literal."""
+
+    rebuildable = True
+
+    def rebuild(self, state, obs, first):
+        rows, frames = [state.slots.reshape(len(state.slots), -1)], state.slots
+        for row, begins in zip(obs[1:], first[1:], strict=True):
+            frames = np.concatenate((frames[:, 1:], row[:, np.newaxis]), axis=1)
+            frames = np.where(begins[:, np.newaxis, np.newaxis], row[:, np.newaxis], frames)
+            rows.append(frames.reshape(len(frames), -1))
+        return np.stack(rows)
+
+    def rebuild_final(self, state, before, final):
+        return np.concatenate((before[:, final.shape[1] :], final), axis=1)
+
+
+@dataclass(frozen=True)
+class RefuseAbove(ObsConnector):
+    """Observations as they are, unless their first number is larger than a limit."""
+
+    limit: float = 2.0
+
+    def output_space(self, observation_space, action_space):
+        return observation_space
+
+    def __call__(self, state, step):
+        bad = np.flatnonzero(step.obs[:, 0] > self.limit)
+        if len(bad):
+            raise BadObservationError(bad.tolist(), f"{step.obs[bad[0], 0]} is above {self.limit}")
+        return state, step
+
+
+@dataclass(frozen=True)
+class RepeatAction(ActionConnector):
+    """Each slot's action counts for two steps of an episode."""
+
+    def module_space(self, action_space):
+        return action_space
+
+    def initial_state(self, action_space, num_slots, seed):
+        return {"last": torch.zeros(num_slots, dtype=torch.int64), "repeats": torch.zeros(num_slots, dtype=torch.bool)}
+
+    def __call__(self, state, action, first):
+        repeats = state["repeats"] & ~torch.from_numpy(first)
+        action = torch.where(repeats, state["last"], action)
+        return {"last": action, "repeats": ~repeats}, action
 
 
 @dataclass(frozen=True)

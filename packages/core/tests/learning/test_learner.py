@@ -8,13 +8,13 @@ import torch
 from gymnasium import spaces
 
 from rl_core import Learner, ModelSettings, Rollout
-from rl_core.tree import tree_leaves
 from rl_core.algorithms.ppo import OBJECTIVE, PPOSettings, adapt, prepare
 from rl_core.config.settings import LearnerSettings
 from rl_core.errors import CheckpointError, NonFiniteError
 from rl_core.learning.learner import to_device
 from rl_core.learning.optimizer import optimizer_factory
 from rl_core.module.actor_critic import ActorCritic
+from rl_core.tree import tree_leaves
 
 OBS, ACTION = spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(2)
 FLAT_COLUMNS = (

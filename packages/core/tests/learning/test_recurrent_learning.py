@@ -5,13 +5,13 @@ import torch
 from recurrent import MODES, SPECS, GatedModule, make_recurrent_runner
 
 from rl_core import Learner, PPOConfig
-from rl_core.tree import tree_map
 from rl_core.algorithms.ppo import OBJECTIVE, PPOSettings, loss, prepare
 from rl_core.config.settings import LearnerSettings
 from rl_core.learning.minibatch import minibatches
 from rl_core.learning.optimizer import optimizer_factory
 from rl_core.testing import check_algorithm
 from rl_core.testing.envs import ObservationIsTimeEnv
+from rl_core.tree import tree_map
 
 SETTINGS = PPOSettings(train_batch_size_per_learner=33, minibatch_size=10, num_epochs=1)
 EXACT = {"rtol": 1e-4, "atol": 1e-5}

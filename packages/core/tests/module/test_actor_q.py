@@ -5,11 +5,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rl_core.tree import tree_map
 from rl_core.errors import ConfigError, UnsupportedSpaceError
 from rl_core.module.actor_q import ActorQ, ActorQSettings
 from rl_core.module.settings import ModelSettings
 from rl_core.testing import check_module
+from rl_core.tree import tree_map
 
 VECTOR = spaces.Box(-1.0, 1.0, (4,), np.float32)
 IMAGE = spaces.Box(0, 255, (12, 12, 3), np.uint8)

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import distributions as reference
 
-from rl_core.tree import tree_leaves, tree_map
 from rl_core.errors import UnsupportedSpaceError
 from rl_core.module.distribution import (
     Bernoulli,
@@ -19,6 +18,7 @@ from rl_core.module.distribution import (
     SquashedGaussian,
     distribution_for,
 )
+from rl_core.tree import tree_leaves, tree_map
 
 LOW, HIGH = np.array([-2.0, 0.0, 1.0], np.float32), np.array([2.0, 0.5, 4.0], np.float32)
 FAMILIES = {

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from rl_core.tree import tree_leaves, tree_map
 from rl_core.module.memory import make_memory
 from rl_core.module.settings import ModelSettings
+from rl_core.tree import tree_leaves, tree_map
 
 ATTENTION = {"attention_window": 3, "attention_dim": 8, "attention_num_heads": 2, "attention_num_layers": 2}
 SETTINGS = {

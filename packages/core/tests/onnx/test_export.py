@@ -7,7 +7,6 @@ from gymnasium import spaces
 from stateful_connectors import FrameStack, RunningMean
 
 from rl_core import ModelSettings, Policy, RLModule
-from rl_core.tree import tree_leaves, tree_map, tree_zip
 from rl_core.connect.required import ActionToEnv
 from rl_core.errors import RLError
 from rl_core.module import Autoregressive, MaskedActorCritic
@@ -18,6 +17,7 @@ from rl_core.module.q_network import QNetwork, QNetworkSettings
 from rl_core.module.spec import ModuleSpec
 from rl_core.onnx import OnnxPolicy, export_onnx
 from rl_core.policy import with_required_connector
+from rl_core.tree import tree_leaves, tree_map, tree_zip
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

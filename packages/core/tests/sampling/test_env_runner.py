@@ -5,22 +5,18 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runners import SEED, make_runner
 from stateful_connectors import FrameStack, NegateReward, RunningMean
 
-from rl_core import ModelSettings, RLModule
+from rl_core import RLModule
 from rl_core.algorithms.ppo import PPOSettings, prepare
-from rl_core.connect.required import ActionToEnv
-from rl_core.env.gym_vector import GymVectorEnv
-from rl_core.env.make import make_vector_env
 from rl_core.env.spaces import same_space
 from rl_core.errors import CheckpointError, EnvError
 from rl_core.module.spec import ModuleSpec
-from rl_core.policy import Policy, with_required_connector
 from rl_core.records import Weights
-from rl_core.sampling.env_runner import EnvRunner
 from rl_core.testing.envs import (
     BufferEnv,
     CountdownEnv,
@@ -33,26 +29,6 @@ from rl_core.testing.envs import (
 )
 
 MODES = [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED]
-SPEC = ModuleSpec(model_config=ModelSettings(fcnet_hiddens=(4,)))
-SEED = 5
-
-
-def vector_env(make, num_envs, mode):
-    if mode is None:
-        return make_vector_env(lambda config: make(), num_envs=num_envs)
-    return GymVectorEnv(SyncVectorEnv([make] * num_envs, autoreset_mode=mode))
-
-
-def make_runner(make, *, num_envs=3, num_steps=7, mode=None, connectors=(), spec=SPEC, **options):
-    env = vector_env(make, num_envs, mode)
-    spaces_ = (env.observation_space, env.action_space)
-    policy = Policy(
-        spec,
-        *spaces_,
-        obs_connectors=with_required_connector(spec, *spaces_, connectors),
-        action_connectors=[ActionToEnv()],
-    )
-    return EnvRunner(env, policy, num_steps=num_steps, seed=SEED, **options)
 
 
 def true_steps(slot, count, length=3, spread=3):

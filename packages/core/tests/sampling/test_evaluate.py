@@ -10,13 +10,13 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stateful_connectors import FrameStack, RunningMean
 
 from rl_core import ModelSettings, RLModule
-from rl_core.tree import tree_leaves
 from rl_core.connect.required import ActionToEnv
 from rl_core.env.gym_vector import GymVectorEnv
 from rl_core.module.spec import ModuleSpec
 from rl_core.policy import Policy
 from rl_core.sampling.evaluate import evaluate
 from rl_core.testing.envs import CountdownEnv, ObservationIsTimeEnv
+from rl_core.tree import tree_leaves
 
 MODES = list(AutoresetMode)
 

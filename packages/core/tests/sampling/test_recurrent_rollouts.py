@@ -2,8 +2,8 @@ import pytest
 import torch
 from recurrent import MODES, SPECS, make_recurrent_runner
 
-from rl_core.tree import tree_leaves, tree_map
 from rl_core.testing.envs import CountdownEnv, ObservationIsTimeEnv
+from rl_core.tree import tree_leaves, tree_map
 
 
 def assert_same(got, expected, what):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from stateful_connectors import FrameStack, NegateReward, RunningMean, SwapActions
+from stateful_connectors import FrameStack, NegateReward, RebuiltFrameStack, RepeatAction, RunningMean, SwapActions
 
 from rl_core import ActionConnector, ConnectorState, ObsConnector
 from rl_core.connect.required import ActionToEnv, FlattenObs
@@ -20,6 +20,8 @@ NESTED = spaces.Dict(a=spaces.Discrete(3, start=1), b=spaces.Tuple([VECTOR, spac
     [
         (RunningMean(), VECTOR, ACTION),
         (FrameStack(), VECTOR, ACTION),
+        (RebuiltFrameStack(), VECTOR, ACTION),
+        (RepeatAction(), VECTOR, ACTION),
         (NegateReward(), VECTOR, ACTION),
         (FlattenObs(), VECTOR, ACTION),
         (FlattenObs(), NESTED, ACTION),
@@ -217,6 +219,42 @@ def test_a_connector_that_breaks_a_rule_is_told_which(connector, message):
 def test_a_space_that_the_connector_refuses_is_reported():
     with pytest.raises(ConnectorCheckError, match="FrameStack takes vectors"):
         check_connector(FrameStack(), NESTED, ACTION)
+
+
+@dataclass(frozen=True)
+class LearnsInCall(ObsConnector):
+    def output_space(self, observation_space, action_space):
+        return observation_space
+
+    def initial_state(self, observation_space, action_space, num_slots):
+        return ConnectorState(shared=np.zeros(()))
+
+    def __call__(self, state, step):
+        return ConnectorState(state.shared + 1), step
+
+
+@dataclass(frozen=True)
+class RebuildsWrongly(ObsConnector):
+    rebuildable = True
+
+    def output_space(self, observation_space, action_space):
+        return observation_space
+
+    def __call__(self, state, step):
+        return state, replace(step, obs=np.where(step.first[:, None], 0, step.obs).astype(np.float32))
+
+    def rebuild(self, state, obs, first):
+        return obs
+
+
+def test_statistics_change_in_observe_only():
+    with pytest.raises(ConnectorCheckError, match="changed its shared statistics in __call__.*Do that in observe"):
+        check_connector(LearnsInCall(), VECTOR, ACTION)
+
+
+def test_what_the_learner_rebuilds_must_be_what_sampling_gave():
+    with pytest.raises(ConnectorCheckError, match=r"rebuild\(\) gave other observations than sampling"):
+        check_connector(RebuildsWrongly(), VECTOR, ACTION)
 
 
 @dataclass(frozen=True)
