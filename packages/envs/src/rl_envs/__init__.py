@@ -13,13 +13,17 @@ from rl_envs.cart_pole import (
 )
 from rl_envs.correlated_actions import CorrelatedActionsEnv
 from rl_envs.corridor import SimpleCorridor
+from rl_envs.lopsided_pendulum import LopsidedPendulum
+from rl_envs.nested_cart_pole import DictCartPole
 from rl_envs.repeat_after_me import RepeatAfterMe
 
 __all__ = [
     "ActionMaskEnv",
     "CorrelatedActionsEnv",
+    "DictCartPole",
     "HeavyCartPole",
     "HeavyCartPoleVector",
+    "LopsidedPendulum",
     "RepeatAfterMe",
     "SimpleCorridor",
     "StatelessCartPole",
@@ -36,3 +40,5 @@ register("rl_envs/ActionMask-v0", entry_point="rl_envs.action_mask:ActionMaskEnv
 register("rl_envs/CorrelatedActions-v0", entry_point="rl_envs.correlated_actions:CorrelatedActionsEnv")
 register("rl_envs/RepeatAfterMe-v0", entry_point="rl_envs.repeat_after_me:RepeatAfterMe")
 register("rl_envs/SimpleCorridor-v0", entry_point="rl_envs.corridor:SimpleCorridor")
+register("rl_envs/DictCartPole-v0", entry_point="rl_envs.nested_cart_pole:DictCartPole")
+register("rl_envs/LopsidedPendulum-v0", entry_point="rl_envs.lopsided_pendulum:LopsidedPendulum")
