@@ -86,7 +86,9 @@ def cases(measurement: str) -> Iterator[Case]:
         yield Case(contestant="ours", group="to 475", variant="tuned", settings={"tuned_settings": True})
     elif measurement in ("dqn", "sac", "pong", "pong_sampling"):
         yield from (Case(contestant=name, group=GROUPS[measurement]) for name in ("ours", "sb3"))
-        if measurement.startswith("pong"):
+        if measurement in ("dqn", "sac"):
+            yield Case(contestant="bare", group=GROUPS[measurement])
+        else:
             settings = {"half": True}
             yield Case(contestant="ours", group=GROUPS[measurement], variant="bfloat16", settings=settings)
     elif measurement == "recurrent":

@@ -2,7 +2,7 @@
 
 It cuts no corner that changes the result: truncated episodes are bootstrapped from their true last observation, the
 reset steps of gymnasium's next-step autoreset do not train, and returns are tracked. It has no connectors, no other
-action spaces, no checks and no checkpoints.
+action spaces, no checks and no checkpoints. DQN and SAC stand in `bare_replay.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.peers.bare_replay import dqn, sac
 from benchmarks.work import ENV, Figures, Work, measure_rate
+
+__all__ = ["dqn", "loop", "sac", "sampling"]
 
 DISCOUNT, GAE_LAMBDA, CLIP, VALUE_WEIGHT, MAX_GRAD_NORM = 0.99, 0.95, 0.2, 0.5, 0.5
 

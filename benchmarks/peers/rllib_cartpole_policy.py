@@ -1,4 +1,4 @@
-"""Write `examples/rl_modules/data/rllib_cartpole_policy`: a policy of RLlib's old API stack that learned CartPole a little.
+"""Write `examples/rl_modules/data/rllib_cartpole_policy`: a policy of RLlib that learned a little.
 
 Made with ray[rllib] 2.60.0, torch 2.15 and gymnasium 1.2.2 in an environment of its own:
 

@@ -1,14 +1,13 @@
-"""Write `packages/core/tests/migrate/fixtures`: small checkpoints of RLlib, and beside each what RLlib computes from it.
+"""Write `packages/core/tests/migrate/fixtures`: RLlib's checkpoints, and beside each what RLlib computes from it.
 
 Made with ray[rllib] 2.60.0, torch 2.15, gymnasium 1.2.2 and numpy 2.4.6 on Python 3.11, in an environment of its own:
 
     python rllib_fixtures.py fixtures
 
 The argument is the folder to write, which is emptied first. The pickles name the folders of this file and of Ray: copy
-the file to a neutral one and call it there. Each `<name>/` holds a policy (old
-API stack: `policy_state.pkl`) or an RLModule (new stack: `module_state.pkl` and its neighbours), `<name>.npz` the
-observations, distribution inputs, values and last recurrent states, time-major. All were trained for one iteration, so
-that no bias is zero.
+the file to a neutral one and call it there. Each `<name>/` holds a policy (old API stack: `policy_state.pkl`) or an
+RLModule (new stack: `module_state.pkl` and its neighbours), `<name>.npz` the observations, distribution inputs, values
+and last recurrent states, time-major. All were trained for one iteration, so that no bias is zero.
 """
 
 from __future__ import annotations

@@ -159,9 +159,9 @@ def test_rebuilt_stacks_are_those_of_stepping(seed, k, padding):
     )
 
 
-@pytest.mark.parametrize("settings_", [{"num_frames": 1}, {"num_frames": True}, {"padding": "edge"}])
+@pytest.mark.parametrize("settings_", [{"num_frames": 0}, {"num_frames": True}, {"padding": "edge"}])
 def test_frame_stack_refuses_other_settings(settings_):
-    with pytest.raises(ConfigError, match=f"FrameStack: got {next(iter(settings_))}="):
+    with pytest.raises(ConfigError, match=f"FrameStack: {next(iter(settings_))} is"):
         FrameStack(**settings_)
 
 
@@ -186,11 +186,10 @@ def test_merged_statistics_are_those_of_one_pass(seed, num_runners, scale):
             gathered.append(chain.shared(state))
         shared = chain.merge(gathered, shared)
     rows = data.reshape(-1, 3).astype(np.float64)
-    leaf = shared[0]["leaves"]
+    leaf = shared[0]
     assert shared[0]["count"] == len(rows)
     np.testing.assert_allclose(leaf["mean"], rows.mean(0), rtol=1e-6, atol=1e-6 * scale[1])
     np.testing.assert_allclose(np.sqrt(leaf["m2"] / len(rows)), rows.std(0), rtol=1e-6)
-    np.testing.assert_allclose(leaf["scale"], 1 / (rows.std(0) + 1e-8), rtol=1e-6)
 
 
 def test_observations_are_normalised_and_clipped():
@@ -199,7 +198,7 @@ def test_observations_are_normalised_and_clipped():
     state, results = outputs(MeanStdFilter(clip=0.5), spaces.Box(-np.inf, np.inf, (3,), np.float64), rows, first)
     np.testing.assert_allclose(results[0], [[-0.5, -0.5, 0.0], [0.5, 0.5, 0.0]])
     assert results[0].dtype == np.float32
-    assert state[0].shared["leaves"]["mean"].tolist() == [1.0, 200.0, 5.0]
+    assert state[0].shared["mean"].tolist() == [1.0, 200.0, 5.0]
 
 
 def test_an_observation_that_only_ends_an_episode_does_not_count():
@@ -221,7 +220,7 @@ def test_an_observation_that_only_ends_an_episode_does_not_count():
 def test_numbers_that_are_not_finite_are_refused_with_their_slots(value):
     rows = np.zeros((1, 4, 3), np.float32)
     rows[0, 2, 1] = value
-    with pytest.raises(BadObservationError, match="Observation of slot 2: it holds NaN or infinity"):
+    with pytest.raises(BadObservationError, match="slot 2: MeanStdFilter: obs holds (nan|inf), expected finite"):
         outputs(MeanStdFilter(), spaces.Box(-np.inf, np.inf, (3,)), rows, np.ones((1, 4), bool))
     chain = ObsChain([MeanStdFilter()], spaces.Box(-np.inf, np.inf, (3,)), ACTIONS[0])
     with pytest.raises(BadObservationError) as caught:
@@ -235,7 +234,7 @@ def test_keys_choose_what_is_normalised():
     _, (result,) = outputs(MeanStdFilter(keys=("b",)), space, rows, np.ones((1, 2), bool))
     assert (result["a"] == 1).all()
     assert (result["b"] == 0).all()
-    with pytest.raises(ConfigError, match=r"got keys=\('c',\).*Expected some of \['a', 'b'\]"):
+    with pytest.raises(ConfigError, match="'c'"):
         ObsChain([MeanStdFilter(keys=("c",))], space, ACTIONS[0])
 
 
@@ -243,7 +242,7 @@ def test_two_filters_keep_apart():
     chain = ObsChain([MeanStdFilter(), MeanStdFilter(clip=1.0)], VECTOR, ACTIONS[0])
     obs = np.array([[1.0, 2.0, 3.0], [5.0, 2.0, 0.0]], np.float32)
     state, _ = chain(chain.initial_state(2), observations_only(obs, np.ones(2, bool)), observe=True)
-    means = [part.shared["leaves"]["mean"].tolist() for part in state]
+    means = [part.shared["mean"].tolist() for part in state]
     assert means[0] == [3.0, 2.0, 1.5]
     assert means[1] == pytest.approx([0.0, 0.0, 0.0])
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from gymnasium.spaces import Box
 
-from rl_connectors.obs._leaves import BatchFn, LeafObs
+from rl_connectors.obs.leafwise import BatchFn, LeafwiseObs
 from rl_core.env.spaces import Space
 from rl_core.errors import ConfigError
 
@@ -16,10 +16,11 @@ NumberType = Literal["float16", "float32", "float64", "uint8", "int8", "int16", 
 
 
 @dataclass(frozen=True)
-class CastObs(LeafObs):
-    """Every Box leaf in another number type; what that type cannot hold is clipped to what it can.
+class CastObs(LeafwiseObs):
+    """Every Box leaf in another number type; other leaves stay as they are.
 
-    Floats become whole numbers by cutting off what is behind the point. Other leaves stay as they are.
+    Values and bounds beyond what whole numbers of that type can be are clipped, and so are bounded floats; unbounded
+    ones may become infinite. Floats become whole numbers by cutting off what is behind the point.
     """
 
     takes: ClassVar[str] = "Box leaves"
@@ -47,14 +48,12 @@ class CastObs(LeafObs):
 
 
 def _limits(given: np.dtype[Any], wanted: np.dtype[Any]) -> tuple[Any, Any]:
-    """The smallest and the largest finite number of one type that the other can hold, as a number of the first."""
+    """The smallest and the largest finite number of one type that the other can hold, as numbers of the first."""
+    number = float if given.kind == "f" else int
     own, other = (np.finfo(dtype) if dtype.kind == "f" else _whole(dtype) for dtype in (given, wanted))
-    if given.kind != "f" and wanted.kind != "f":
-        return given.type(max(int(own.min), int(other.min))), given.type(min(int(own.max), int(other.max)))
-    if given.kind != "f":  # the range of float16 is smaller than that of some whole numbers
-        return given.type(max(int(own.min), int(other.min))), given.type(min(int(own.max), int(other.max)))
-    lowest, highest = given.type(max(float(own.min), float(other.min))), given.type(min(float(own.max), float(other.max)))
-    if wanted.kind != "f" and int(highest) > int(other.max):  # rounded up, out of what can be held
+    lowest = given.type(max(number(own.min), number(other.min)))
+    highest = given.type(min(number(own.max), number(other.max)))
+    if given.kind == "f" and wanted.kind != "f" and int(highest) > int(other.max):  # it was rounded up
         highest = np.nextafter(highest, given.type(0))
     return lowest, highest
 

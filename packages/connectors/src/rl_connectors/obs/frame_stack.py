@@ -1,104 +1,111 @@
-"""The last observations of each slot, stacked."""
+"""The last observations of each slot together, so that a module without memory sees motion."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from gymnasium.vector.utils import batch_space
+from gymnasium.wrappers.utils import create_zero_array
 
-from rl_connectors._checks import is_whole
-from rl_connectors.obs._leaves import bound_copy, map_space, map_with_space
-from rl_core import ConnectorState, ObsConnector, Step
+from rl_connectors.obs._checks import is_whole
+from rl_connectors.obs._leaves import bound_copy, map_space
+from rl_core import ConnectorState, ObsConnector
 from rl_core.env.spaces import Space
 from rl_core.errors import ConfigError
-from rl_core.records import Tree
-from rl_core.tree import tree_map
-
-Array = np.ndarray[Any, Any]
+from rl_core.records import Step
+from rl_core.tree import Tree, tree_map
 
 
 @dataclass(frozen=True)
 class FrameStack(ObsConnector):
-    """Stacks the last k observations of an episode along a new first axis `[k, ...]`, the oldest first.
+    """The last observations of an episode on a new first axis `[num_frames, ...]`, oldest first, leaf by leaf.
 
-    Rollouts carry single observations; the learner stacks them again. Space and values are those of
-    `gymnasium.wrappers.FrameStackObservation`.
+    Same values, types and spaces as gymnasium's wrapper FrameStackObservation. The learner stacks the frames itself,
+    so that rollouts carry each of them once.
     """
 
-    num_frames: int = 4
-    """k, at least 2."""
-    padding: Literal["reset", "zero"] = "reset"
-    """What stands before an episode's first observation: that observation, or zeros."""
     rebuildable: ClassVar[bool] = True
-    nothing: Tree = field(default=None, init=False, repr=False, compare=False)
-    """What zero padding puts into each part: the least choice of a discrete one, else 0."""
+    num_frames: int = 4
+    """k, number of observations, at least 1."""
+    padding: Literal["reset", "zero"] = "reset"
+    """What stands before an episode's first observation: that observation again, or zeros (where the space does not
+    hold zero, the number nearest to it)."""
+    blank: Tree = field(default=None, init=False, repr=False, compare=False)
+    """`[...]`: the zero observation of the space it was bound to."""
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if not is_whole(self.num_frames, 2):
-            raise ConfigError(f"FrameStack: got num_frames={self.num_frames!r}, expected an int of at least 2.")
+        if not is_whole(self.num_frames, 1):
+            raise ConfigError(f"FrameStack: num_frames is {self.num_frames!r}, expected a whole number of at least 1.")
         if self.padding not in ("reset", "zero"):
-            raise ConfigError(f"FrameStack: got padding={self.padding!r}, expected 'reset' or 'zero'.")
+            raise ConfigError(f"FrameStack: padding is {self.padding!r}, expected 'reset' or 'zero'.")
 
     def bind(self, observation_space: Space, action_space: Space) -> FrameStack:
-        """Work out what stands for nothing."""
-        return bound_copy(self, nothing=map_with_space(lambda space: getattr(space, "start", 0), observation_space))
+        """Return a copy that knows what zeros look like in that space."""
+        return bound_copy(self, blank=tree_map(np.asarray, create_zero_array(observation_space)))
 
     def output_space(self, observation_space: Space, action_space: Space) -> Space:
-        """Each part k times."""
+        """Declare the space with `num_frames` of each leaf."""
         return map_space(lambda leaf: batch_space(leaf, self.num_frames), observation_space)
 
     def initial_state(self, observation_space: Space, action_space: Space, num_slots: int) -> ConnectorState:
-        """Zeros, which nobody sees: an episode begins first."""
-
-        def empty(space: Space) -> Array:
-            return np.zeros((num_slots, self.num_frames, *(space.shape or ())), space.dtype)
-
-        return ConnectorState(slots=map_with_space(empty, observation_space))
+        """Make a memory of zeros, `[B, k, ...]`."""
+        shape = (num_slots, self.num_frames)
+        return ConnectorState(slots=tree_map(lambda leaf: np.zeros((*shape, *leaf.shape), leaf.dtype), self.blank))
 
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
-        """Add the newest observations."""
-        begins = step.first if step.first.any() else None
+        """Drop the oldest frame and add the newest; start anew where an episode begins."""
+        begins = np.flatnonzero(step.first)
 
-        def push(frames: Array, obs: Array, nothing: Any) -> Array:
-            stacked = np.empty_like(frames)
-            stacked[:, :-1] = frames[:, 1:]
-            stacked[:, -1] = obs
-            if begins is not None:
-                stacked[begins, :-1] = obs[begins, np.newaxis] if self.padding == "reset" else nothing
-            return stacked
+        def push(frames: np.ndarray, newest: np.ndarray, blank: np.ndarray) -> np.ndarray:
+            result = _shift(frames, newest)
+            if len(begins):
+                result[begins, :-1] = newest[begins, np.newaxis] if self.padding == "reset" else blank
+            return result
 
-        slots = tree_map(push, state.slots, tree_map(np.asarray, step.obs), self.nothing)
-        return ConnectorState(slots=slots), replace(step, obs=slots)
+        frames = tree_map(push, state.slots, step.obs, self.blank)
+        return ConnectorState(slots=frames), replace(step, obs=frames)
 
     def rebuild(self, state: ConnectorState, obs: Tree, first: np.ndarray) -> Tree:
-        """Gather the frames of all rows at once."""
+        """Gather the frames of a whole rollout: row t holds rows t - k + 1 to t, none before its episode begins.
+
+        Args:
+            state: `slots` is `[B, k, ...]`, the frames of row 0.
+            obs: `[T + 1, B, ...]`
+            first: `[T + 1, B]`
+
+        Returns:
+            `[T + 1, B, k, ...]`
+        """
         num_rows, num_slots = first.shape
-        k = self.num_frames
-        # Row t of an episode that began at row s shows rows t - k + 1 to t, none before s. Rows before 0 are the
-        # k - 1 older frames of row 0's stack, which `history` holds in front of the others.
+        past = self.num_frames - 1
         row = np.arange(num_rows)[:, np.newaxis]
-        begin = np.where(first, row, -k)
-        begin[0] = -k  # row 0's own stack knows how its episode began
-        begin = np.maximum.accumulate(begin, axis=0)  # [T + 1, B]
-        wanted = row[..., np.newaxis] + np.arange(1 - k, 1)  # [T + 1, 1, k]
-        padded = wanted < begin[..., np.newaxis]
-        index = np.maximum(wanted, begin[..., np.newaxis]) + k - 1  # [T + 1, B, k]
-        slot = np.arange(num_slots)[np.newaxis, :, np.newaxis]
+        # The row in which the episode of each row began; that of row 0 began before all that is known of it.
+        start = np.maximum.accumulate(np.where(first & (row > 0), row, -past), axis=0)  # [T + 1, B]
+        wanted = row[:, :, np.newaxis] + np.arange(-past, 1)  # [T + 1, 1, k]
+        before = wanted < start[:, :, np.newaxis]  # [T + 1, B, k]
+        source = np.maximum(wanted, start[:, :, np.newaxis]) + past
+        slot = np.arange(num_slots)[:, np.newaxis]
 
-        def stack(frames: Array, rows: Array, nothing: Any) -> Array:
-            history = np.concatenate((np.moveaxis(frames[:, :-1], 1, 0), rows))
-            stacked: Array = history[index, slot]
-            if self.padding == "zero" and padded.any():
-                stacked[padded] = nothing
-            return stacked
+        def gather(frames: np.ndarray, rows: np.ndarray, blank: np.ndarray) -> np.ndarray:
+            known = np.concatenate((frames[:, :-1].swapaxes(0, 1), rows))  # [k - 1 + T + 1, B, ...]
+            result: np.ndarray = known[source, slot]
+            if self.padding == "zero":
+                result[before] = blank
+            return result
 
-        return tree_map(stack, state.slots, obs, self.nothing)
+        return tree_map(gather, state.slots, obs, self.blank)
 
     def rebuild_final(self, state: ConnectorState, before: Tree, final: Tree) -> Tree:
-        """Push the last observation behind the frames before it."""
-        return tree_map(
-            lambda frames, last: np.concatenate((frames[:, 1:], last[:, np.newaxis]), axis=1), before, final
-        )
+        """Put the true last observations behind the frames before them."""
+        return tree_map(_shift, before, final)
+
+
+def _shift(frames: np.ndarray, newest: np.ndarray) -> np.ndarray:
+    """Return `[B, k, ...]` without the oldest frame and with the newest, `[B, ...]`, at the end."""
+    result = np.empty_like(frames)
+    result[:, :-1] = frames[:, 1:]
+    result[:, -1] = newest
+    return result

@@ -1,139 +1,143 @@
-"""Images: grey, smaller, channels first, scaled. Parts of an observation that are no images stay as they are."""
+"""Pieces for images. They change the leaves that are images of the kind they take, and pass on the others.
+
+Put them before `FrameStack`: a stack of gray images looks like one image with a first axis more.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Box
 
-from rl_connectors._checks import is_whole
-from rl_connectors.obs.leafwise import Array, LeafwiseObs
+from rl_connectors.obs._checks import is_whole
+from rl_connectors.obs.leafwise import BatchFn, LeafwiseObs
 from rl_core.env.spaces import Space
 from rl_core.errors import ConfigError
 
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""Weights of red, green and blue. Source: ITU-R BT.601."""
+Array = np.ndarray[Any, Any]
+
+_GRAY = np.array([299, 587, 114], np.float32)
+"""Thousandths of red, green and blue in the brightness (ITU-R BT.601)."""
 
 
 @dataclass(frozen=True)
 class GrayImage(LeafwiseObs):
-    """Colour images `[H, W, 3]` become grey `[H, W]`, those of whole numbers rounded."""
+    """Colour images, uint8 `[H, W, 3]` (red, green, blue), as gray ones, uint8 `[H, W]`.
 
-    wants: ClassVar[str] = "an image [H, W, 3]"
+        gray = 0.299 red + 0.587 green + 0.114 blue, rounded to the nearest, halves up
 
-    def takes(self, space: Space) -> bool:
-        """Colour images."""
-        return isinstance(space, Box) and len(space.shape) == 3 and space.shape[2] == 3
+    Source: ITU-R BT.601-7, section 2.5.1.
+    """
 
-    def leaf_space(self, space: Any) -> Space:
-        """The image without its last axis."""
-        return _like(space, space.shape[:2])
+    takes: ClassVar[str] = "uint8 boxes of shape [H, W, 3]"
 
-    def leaf(self, values: Array, space: Any) -> Array:
-        """Weigh the colours."""
-        return _as_dtype(values @ LUMA, values.dtype)
+    def convert(self, leaf: Space) -> tuple[Space, BatchFn] | None:
+        """Make a leaf gray if it is a colour image."""
+        if not (isinstance(leaf, Box) and leaf.dtype == np.uint8 and len(leaf.shape) == 3 and leaf.shape[2] == 3):
+            return None
+        return Box(_gray(leaf.low), _gray(leaf.high), leaf.shape[:2], np.uint8), _gray
+
+
+def _gray(colour: Array) -> Array:
+    """Weigh the colours of `[..., 3]`."""
+    # Whole numbers below 2^24 are exact in float32, and 500.5 / 1000 keeps away from where cutting off could go wrong.
+    thousandths = colour.astype(np.float32).reshape(-1, 3) @ _GRAY
+    thousandths += np.float32(500.5)
+    thousandths *= np.float32(0.001)
+    gray: Array = thousandths.astype(np.uint8).reshape(colour.shape[:-1])
+    return gray
 
 
 @dataclass(frozen=True)
 class ResizeImage(LeafwiseObs):
-    """Images `[H, W]` or `[H, W, C]` in another size: each new pixel is the mean of the area that it covers.
+    """Images `[H, W]` or `[H, W, C]`, uint8 or float, in another size.
 
-    Two small matrix products do that, exactly and for any size. Where images shrink it is the area interpolation of
-    other libraries.
+    Each new pixel is the mean of the area it covers; of uint8 it is exact, rounded to the nearest, halves to even.
     """
 
-    wants: ClassVar[str] = "an image [H, W] or [H, W, C]"
+    takes: ClassVar[str] = "uint8 and float boxes of shape [H, W] or [H, W, C]"
     height: int = 84
-    """Pixels."""
+    """New height in pixels."""
     width: int = 84
-    """Pixels."""
+    """New width in pixels."""
 
     def __post_init__(self) -> None:
         """Check the size."""
-        for name in ("height", "width"):
-            value = getattr(self, name)
+        for name, value in (("height", self.height), ("width", self.width)):
             if not is_whole(value, 1):
-                raise ConfigError(f"ResizeImage: got {name}={value!r}, expected an int of at least 1.")
+                raise ConfigError(f"ResizeImage: {name} is {value!r}, expected a whole number of pixels, at least 1.")
 
-    def takes(self, space: Space) -> bool:
-        """Images."""
-        return _is_image(space)
+    def convert(self, leaf: Space) -> tuple[Space, BatchFn] | None:
+        """Resize a leaf if it is an image."""
+        shape = leaf.shape or ()
+        if not (isinstance(leaf, Box) and len(shape) in (2, 3) and (leaf.dtype == np.uint8 or leaf.dtype.kind == "f")):
+            return None
+        low, high = leaf.low.min(), leaf.high.max()
+        space = Box(low, high, (self.height, self.width, *shape[2:]), leaf.dtype.type)
+        return space, self._resizer(shape, leaf.dtype, (low, high))
 
-    def leaf_space(self, space: Any) -> Space:
-        """The image in its new size."""
-        return _like(space, (self.height, self.width, *space.shape[2:]))
+    def _resizer(self, shape: tuple[int, ...], dtype: np.dtype[Any], bounds: tuple[Any, Any]) -> BatchFn:
+        """Build what resizes a batch of images of a shape."""
+        old_height, old_width, channels = (*shape, 1)[:3]
+        size = old_height * old_width
+        # The overlaps are whole numbers, and so are all sums of uint8 pixels: exact as long as they fit the mantissa.
+        exact_in_single = dtype.kind == "u" and 255 * size < 2**24
+        precise = np.float32 if exact_in_single or (dtype.kind == "f" and dtype.itemsize <= 4) else np.float64
+        rows = _overlaps(old_height, self.height).astype(precise)  # [h, H]
+        columns = _overlaps(old_width, self.width).astype(precise).T  # [W, w]
 
-    def leaf(self, values: Array, space: Any) -> Array:
-        """Average the pixels."""
-        rows, columns = area_weights(values.shape[1], self.height), area_weights(values.shape[2], self.width)
-        if values.ndim == 4:  # the channels go in front for the products
-            planes = np.moveaxis(values, -1, 1).astype(np.float32)
-            return _as_dtype(np.ascontiguousarray(np.moveaxis(rows @ planes @ columns.T, 1, -1)), values.dtype)
-        return _as_dtype(rows @ values.astype(np.float32) @ columns.T, values.dtype)
+        def resize(images: Array) -> Array:
+            flat: Array = images.reshape(-1, old_height, old_width * channels).astype(precise, copy=False)
+            lines = (rows @ flat).reshape(-1, self.height, old_width, channels)
+            by_channel = np.ascontiguousarray(lines.swapaxes(2, 3)).reshape(-1, old_width)  # [B * h * C, W]
+            sums = (by_channel @ columns).reshape(-1, self.height, channels, self.width).swapaxes(2, 3)
+            sums = sums.reshape(len(images), self.height, self.width, *shape[2:])
+            if dtype.kind == "u":
+                means: Array = np.rint(sums / np.float64(size))
+            else:  # rounding must not take a mean out of the bounds
+                means = np.minimum(np.maximum(sums / precise(size), bounds[0]), bounds[1])
+            return means.astype(dtype, copy=False)
+
+        return resize
+
+
+def _overlaps(old: int, new: int) -> Array:
+    """How much of each of `old` pixels lies in each of `new` equal parts, `[new, old]`, in units of 1 / new pixels."""
+    start = np.arange(old) * new
+    edge = np.arange(new + 1)[:, np.newaxis] * old
+    overlaps: Array = np.maximum(np.minimum(start + new, edge[1:]) - np.maximum(start, edge[:-1]), 0)
+    return overlaps
 
 
 @dataclass(frozen=True)
 class ChannelsFirst(LeafwiseObs):
-    """Images `[H, W, C]` become `[C, H, W]`."""
+    """Images `[H, W, C]`, uint8 or float, as `[C, H, W]`, which torch's convolutions take."""
 
-    wants: ClassVar[str] = "an image [H, W, C]"
+    takes: ClassVar[str] = "uint8 and float boxes of shape [H, W, C]"
 
-    def takes(self, space: Space) -> bool:
-        """Images with channels."""
-        return isinstance(space, Box) and len(space.shape) == 3
-
-    def leaf_space(self, space: Any) -> Space:
-        """The image with its last axis in front."""
-        low, high = (np.moveaxis(bound, -1, 0) for bound in (space.low, space.high))
-        return Box(low, high, dtype=space.dtype.type)
-
-    def leaf(self, values: Array, space: Any) -> Array:
-        """Move the channels."""
-        return np.moveaxis(values, -1, 1)
+    def convert(self, leaf: Space) -> tuple[Space, BatchFn] | None:
+        """Move the channels of a leaf if it is an image."""
+        if not (isinstance(leaf, Box) and len(leaf.shape) == 3 and (leaf.dtype == np.uint8 or leaf.dtype.kind == "f")):
+            return None
+        low, high = (bound.transpose(2, 0, 1) for bound in (leaf.low, leaf.high))
+        return Box(low, high, low.shape, leaf.dtype.type), lambda images: images.transpose(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
 class ScaleImage(LeafwiseObs):
-    """Images of bytes become float32 in [0, 1]. The default encoders do this themselves, on fewer bytes moved."""
+    """uint8 images of any number of axes from two on, also stacked, as float32: divided by 255, in [0, 1]."""
 
-    wants: ClassVar[str] = "an image of uint8"
+    takes: ClassVar[str] = "uint8 boxes of two or more axes"
 
-    def takes(self, space: Space) -> bool:
-        """Images of bytes."""
-        return _is_image(space) and space.dtype == np.uint8
-
-    def leaf_space(self, space: Any) -> Space:
-        """The image in [0, 1]."""
-        return Box(0.0, 1.0, space.shape, np.float32)
-
-    def leaf(self, values: Array, space: Any) -> Array:
-        """Divide by 255."""
-        return values.astype(np.float32) / np.float32(255)
+    def convert(self, leaf: Space) -> tuple[Space, BatchFn] | None:
+        """Scale a leaf if it is an image."""
+        if not (isinstance(leaf, Box) and leaf.dtype == np.uint8 and len(leaf.shape) >= 2):
+            return None
+        return Box(_scaled(leaf.low), _scaled(leaf.high), leaf.shape, np.float32), _scaled
 
 
-@lru_cache(maxsize=64)
-def area_weights(size: int, new_size: int) -> Array:
-    """The share `[new_size, size]` that each old pixel has in each new one; the rows sum to 1."""
-    edges = np.arange(new_size + 1) * (size / new_size)
-    old = np.arange(size)
-    low, high = edges[:-1, np.newaxis], edges[1:, np.newaxis]
-    overlap = np.clip(np.minimum(high, old + 1) - np.maximum(low, old), 0.0, None)
-    weights: Array = overlap / overlap.sum(1, keepdims=True)
-    return weights.astype(np.float32)
-
-
-def _as_dtype(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Round to whole numbers where the dtype has only those."""
-    return np.rint(values).astype(dtype) if dtype.kind in "iu" else values.astype(dtype, copy=False)
-
-
-def _like(space: Box, shape: tuple[int, ...]) -> Box:
-    """A Box of another shape with the widest bounds of a given one."""
-    return Box(space.low.min(), space.high.max(), shape, space.dtype.type)
-
-
-def _is_image(space: Space) -> bool:
-    return isinstance(space, Box) and len(space.shape) in (2, 3)
+def _scaled(pixels: Array) -> Array:
+    scaled: Array = np.divide(pixels, np.float32(255))
+    return scaled

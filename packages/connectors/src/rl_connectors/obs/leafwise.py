@@ -1,76 +1,82 @@
-"""Base of the connectors that change each part of an observation on its own."""
+"""Base of the pieces that change each leaf of an observation by itself."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
+from gymnasium.spaces import Dict, Tuple
 
-from rl_connectors.obs._leaves import bound_copy, map_space, map_with_space
-from rl_core import ConnectorState, ObsConnector, Step
+from rl_connectors.obs._leaves import bound_copy, map_space
+from rl_core import ConnectorState, ObsConnector
 from rl_core.env.spaces import Space, describe, leaf_spaces
 from rl_core.errors import UnsupportedSpaceError
+from rl_core.records import Step
+from rl_core.tree import Tree
 
-Array = np.ndarray[Any, Any]
+BatchFn = Callable[[np.ndarray], np.ndarray]
+"""From a leaf `[B, ...]` to another."""
 
 
 @dataclass(frozen=True)
 class LeafwiseObs(ObsConnector):
-    """Changes those parts of a nested observation that `takes` accepts; the others stay. Derive a frozen dataclass.
+    """Changes some leaves of a nested observation and passes on the others.
+
+    Derive a frozen dataclass, set `takes` and write `convert`. The result must depend on nothing but the observation
+    and the settings: the learner may compute it again.
 
     Example:
         >>> @dataclass(frozen=True)
         ... class NegateObs(LeafwiseObs):
-        ...     wants: ClassVar[str] = "a Box"
-        ...     def takes(self, space):
-        ...         return isinstance(space, Box)
-        ...     def leaf_space(self, space):
-        ...         return Box(-space.high, -space.low)
-        ...     def leaf(self, values, space):
-        ...         return -values
+        ...     takes: ClassVar[str] = "Box leaves"
+        ...     def convert(self, leaf):
+        ...         if not isinstance(leaf, Box):
+        ...             return None
+        ...         return Box(-leaf.high, -leaf.low), lambda batch: -batch
     """
 
     rebuildable: ClassVar[bool] = True
-    wants: ClassVar[str]
-    """What it takes, in words."""
-    space: Space | None = field(default=None, init=False, repr=False, compare=False)
-    """The space it was bound to."""
+    takes: ClassVar[str]
+    """Which leaves it changes, for messages."""
+    change: Callable[[Tree], Tree] | None = field(default=None, init=False, repr=False, compare=False)
+    """What changes the observations of the space it was bound to."""
 
     @abstractmethod
-    def takes(self, space: Space) -> bool:
-        """Whether it changes this part."""
+    def convert(self, leaf: Space) -> tuple[Space, BatchFn] | None:
+        """Return the new space of a leaf and what makes its values, or None to pass the leaf on."""
 
-    @abstractmethod
-    def leaf_space(self, space: Any) -> Space:
-        """The space of a part after the change."""
-
-    @abstractmethod
-    def leaf(self, values: Array, space: Any) -> Array:
-        """Change a part `[B, ...]` of a space."""
-
-    def bind(self, observation_space: Space, action_space: Space) -> LeafwiseObs:
-        """Remember the space."""
-        return bound_copy(self, space=observation_space)
+    def bind(self, observation_space: Space, action_space: Space) -> Self:
+        """Return a copy that knows what to do with each leaf."""
+        return bound_copy(self, change=self._change(observation_space))
 
     def output_space(self, observation_space: Space, action_space: Space) -> Space:
-        """The space with the parts changed.
+        """Declare the space with its leaves changed.
 
         Raises:
-            UnsupportedSpaceError: there is nothing to change.
+            UnsupportedSpaceError: no leaf is of the kind it changes.
         """
-        if not any(self.takes(leaf) for _, leaf in leaf_spaces(observation_space)):
+        if not any(self.convert(leaf) for _, leaf in leaf_spaces(observation_space)):
             raise UnsupportedSpaceError(
-                f"{type(self).__name__} got observations of {describe(observation_space)}, expected {self.wants} in "
-                "them. Leave it out, or put it where there is one."
+                f"{type(self).__name__} got observations of {describe(observation_space)}, expected {self.takes} in "
+                "them. Leave it out, or put it where there are such."
             )
-        return map_space(lambda leaf: self.leaf_space(leaf) if self.takes(leaf) else leaf, observation_space)
+        return map_space(lambda leaf: (self.convert(leaf) or (leaf, None))[0], observation_space)
 
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
-        """Change the parts of all slots."""
-        assert self.space is not None, "bound by its chain"
-        return state, replace(step, obs=map_with_space(self._changed, self.space, step.obs))
+        """Change the observations of all slots."""
+        assert self.change is not None, "bound to a space by its chain"
+        return state, replace(step, obs=self.change(step.obs))
 
-    def _changed(self, space: Space, values: Array) -> Array:
-        return self.leaf(values, space) if self.takes(space) else values
+    def _change(self, space: Space) -> Callable[[Tree], Tree]:
+        """Build the function that changes a batch of a space."""
+        if isinstance(space, Dict):
+            parts = {key: self._change(part) for key, part in space.spaces.items()}
+            return lambda obs: {key: part(obs[key]) for key, part in parts.items()}
+        if isinstance(space, Tuple):
+            members = [self._change(part) for part in space.spaces]
+            return lambda obs: tuple([member(part) for member, part in zip(members, obs, strict=True)])
+        converted = self.convert(space)
+        return converted[1] if converted else lambda leaf: leaf

@@ -1,4 +1,4 @@
-"""Observations normalised by their running mean and standard deviation."""
+"""Observations with mean 0 and standard deviation 1, from running statistics of all that was seen."""
 
 from __future__ import annotations
 
@@ -8,154 +8,210 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box, Dict, Tuple
 
-from rl_connectors._checks import is_number
-from rl_connectors.obs._leaves import bound_copy, map_space, map_with_space
-from rl_connectors.statistics import Moments, joined, merged, moments_of, standard_deviation
-from rl_core import ConnectorState, ObsConnector, Step
+from rl_connectors.obs._checks import is_names, is_positive
+from rl_connectors.obs._leaves import bound_copy, check_keys, map_space
+from rl_core import ConnectorState, ObsConnector
 from rl_core.env.spaces import Space, describe
 from rl_core.errors import BadObservationError, ConfigError, UnsupportedSpaceError
-from rl_core.records import Tree
-from rl_core.tree import tree_leaves
+from rl_core.records import Step
+from rl_core.tree import Tree, tree_map
 
-Array = np.ndarray[Any, Any]
+Path = tuple[Any, ...]
+"""Keys and positions that lead to a leaf."""
 
 
 @dataclass(frozen=True)
 class MeanStdFilter(ObsConnector):
-    """Normalises each number of each Box part by its running mean and standard deviation; other parts stay.
+    """Normalises each number of the Box leaves by its running mean and standard deviation.
 
-        clip((obs - mean) / (std + epsilon), -clip, clip)
+        result = clip((obs - mean) / (std + epsilon), -clip, clip)
 
-    The statistics are of all observations that a decision was made on. They grow while sampling for training, are
-    merged over runners, saved with the policy, and stay as they are in evaluation and inference.
+    Before it has seen data, the mean is 0; before it has seen two observations, std is 1. It counts the observations on
+    which a decision is made and no others, so that the statistics do not depend on the autoreset mode. Leaves of other
+    spaces stay as they are.
+
+    Its statistics are `count`, a number, and `mean` and `m2`, float64 trees in the structure of the observation without
+    the leaves that stay as they are; the variance is m2 / count.
+
+    Source: Chan, Golub & LeVeque 1979, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances",
+    equation 2.1.
     """
 
     clip: float = 10.0
-    """Bound of the result, in standard deviations, above 0."""
+    """Largest size of a result, above 0."""
     keys: tuple[str, ...] | None = None
-    """Which keys of a Dict observation to normalise; None is all."""
+    """Top-level keys of a Dict observation whose leaves are normalised; None is all."""
     epsilon: float = 1e-8
-    """Added to the standard deviation, so that constant numbers become 0; above 0."""
-    space: Space | None = field(default=None, init=False, repr=False, compare=False)
-    """The space it was bound to."""
+    """Added to the standard deviation, above 0."""
+    paths: tuple[Path, ...] = field(default=(), init=False, repr=False, compare=False)
+    """Where the leaves to normalise are."""
+    places: Tree = field(default=None, init=False, repr=False, compare=False)
+    """In the structure of the observation: each leaf's place in `paths`, or -1."""
+    kept: Tree = field(default=None, init=False, repr=False, compare=False)
+    """`places` without the branches that have nothing to normalise; members of a tuple become `()`."""
 
     def __post_init__(self) -> None:
         """Check the settings."""
         for name in ("clip", "epsilon"):
-            value = getattr(self, name)
-            if not is_number(value, above=0):
-                raise ConfigError(f"MeanStdFilter: got {name}={value!r}, expected a number above 0.")
+            if not is_positive(getattr(self, name)):
+                raise ConfigError(
+                    f"MeanStdFilter: {name} is {getattr(self, name)!r}, expected a finite number above 0."
+                )
+        if self.keys is not None and not is_names(self.keys):
+            raise ConfigError(f"MeanStdFilter: keys is {self.keys!r}, expected a tuple of different keys, or None.")
 
     def bind(self, observation_space: Space, action_space: Space) -> MeanStdFilter:
-        """Remember the space."""
-        return bound_copy(self, space=observation_space)
+        """Return a copy that knows where the leaves to normalise are.
+
+        Raises:
+            UnsupportedSpaceError: there are none, or the observation lacks one of `keys`.
+        """
+        if self.keys is not None:
+            check_keys(self.keys, observation_space, "MeanStdFilter")
+        paths: list[Path] = []
+        places = self._find(observation_space, (), paths)
+        if not paths:
+            raise UnsupportedSpaceError(
+                f"MeanStdFilter normalises Box leaves of numbers, and {describe(observation_space)} has none"
+                f"{'' if self.keys is None else f' under {list(self.keys)}'}. Leave it out, or make discrete parts "
+                "one-hot before."
+            )
+        return bound_copy(self, paths=tuple(paths), places=places, kept=_pruned(places))
+
+    def _find(self, space: Space, path: Path, paths: list[Path]) -> Tree:
+        """Append the paths of the leaves to normalise, and return their places."""
+        if isinstance(space, Dict):
+            return {key: self._find(part, (*path, key), paths) for key, part in space.spaces.items()}
+        if isinstance(space, Tuple):
+            return tuple(self._find(part, (*path, place), paths) for place, part in enumerate(space.spaces))
+        chosen = self.keys is None or path[0] in self.keys
+        if not (chosen and isinstance(space, Box) and space.dtype.kind in "iuf"):
+            return -1
+        paths.append(path)
+        return len(paths) - 1
 
     def output_space(self, observation_space: Space, action_space: Space) -> Space:
-        """Boxes of the same shapes, float32, within the clip."""
-        if self.keys is not None:
-            own = list(observation_space.spaces) if isinstance(observation_space, Dict) else None
-            if own is None or any(key not in own for key in self.keys):
-                raise UnsupportedSpaceError(
-                    f"MeanStdFilter: got keys={self.keys!r} for observations of {describe(observation_space)}. "
-                    f"Expected {'some of ' + str(own) if own else 'None, as they are no Dict'}."
-                )
-        chosen = self._chosen(observation_space)
-        if not any(tree_leaves(chosen)):
-            raise UnsupportedSpaceError(
-                f"MeanStdFilter finds nothing to normalise in {describe(observation_space)}, expected a Box of numbers."
-            )
-        return map_space(
-            lambda leaf, take: Box(-self.clip, self.clip, leaf.shape, np.float32) if take else leaf,
-            observation_space,
-            chosen,
-        )
+        """Declare the normalised leaves as float32 Boxes with bounds +-clip."""
+
+        def normalised(leaf: Space, place: int) -> Space:
+            return leaf if place < 0 else Box(-self.clip, self.clip, leaf.shape, np.float32)
+
+        return map_space(normalised, observation_space, self.places)
 
     def initial_state(self, observation_space: Space, action_space: Space, num_slots: int) -> ConnectorState:
-        """Nothing seen: mean 0 and standard deviation 1."""
-
-        def empty(space: Space, take: bool) -> Tree:
-            zeros = np.zeros(space.shape or ())
-            return self._leaf(Moments(0.0, zeros, zeros)) if take else ()
-
-        leaves = map_with_space(empty, observation_space, self._chosen(observation_space))
-        return ConnectorState(shared={"count": np.zeros(()), "leaves": leaves})
+        """Make the statistics of no data."""
+        nothing = self._tree([np.zeros(_at(observation_space, path).shape) for path in self.paths])
+        return ConnectorState(shared={"count": np.zeros(()), "mean": nothing, "m2": nothing})
 
     def observe(self, state: ConnectorState, step: Step) -> Tree:
-        """Take the observations of all slots into the statistics, except those that only end an episode."""
-        ending = (step.terminated | step.truncated) & ~step.first
-        rows = ~ending if ending.any() else None
-        before = float(state.shared["count"])
+        """Count the observations of a step.
 
-        def add(space: Space, obs: Array, leaf: Tree) -> Tree:
-            if not isinstance(leaf, dict):
-                return ()
-            if not math.isfinite(float(np.add.reduce(obs, None))):
-                raise _not_finite(obs)
-            new = moments_of(obs if rows is None else obs[rows])
-            return self._leaf(joined(Moments(before, leaf["mean"], leaf["m2"]), new))
-
-        leaves = map_with_space(add, self._space(), step.obs, state.shared["leaves"])
-        added = len(ending) if rows is None else int(np.count_nonzero(rows))
-        return {"count": np.array(before + added), "leaves": leaves}
+        Raises:
+            BadObservationError: some are not finite.
+        """
+        rows, num_rows = None, len(step.first)
+        done = step.terminated | step.truncated
+        if np.count_nonzero(done):
+            rows = np.flatnonzero(step.first | ~done)
+            num_rows = len(rows)
+            if not num_rows:
+                return state.shared
+        count = float(state.shared["count"])
+        total = count + num_rows
+        means, m2s = [], []
+        for path in self.paths:
+            leaf, mean, m2 = _at(step.obs, path), _at(state.shared["mean"], path), _at(state.shared["m2"], path)
+            batch = (leaf if rows is None else leaf[rows]).astype(np.float64)
+            _check_finite(batch, leaf, path)
+            batch_mean = np.add.reduce(batch, axis=0) / num_rows
+            batch -= batch_mean
+            np.square(batch, out=batch)
+            delta = batch_mean - mean
+            means.append(mean + delta * (num_rows / total))
+            m2s.append(m2 + np.add.reduce(batch, axis=0) + delta * delta * (count * num_rows / total))
+        return {"count": np.float64(total), "mean": self._tree(means), "m2": self._tree(m2s)}
 
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
-        """Normalise the observations of all slots."""
-        obs = map_with_space(self._normalised, self._space(), step.obs, state.shared["leaves"])
-        return state, replace(step, obs=obs)
+        """Normalise the observations of all slots.
+
+        Raises:
+            BadObservationError: some are not finite.
+        """
+        count = float(state.shared["count"])
+        results = []
+        for path in self.paths:
+            leaf, mean, m2 = _at(step.obs, path), _at(state.shared["mean"], path), _at(state.shared["m2"], path)
+            result = leaf - mean
+            if count >= 2:
+                result /= np.sqrt(m2 / count) + self.epsilon
+            _check_finite(result, leaf, path)
+            np.maximum(result, -self.clip, out=result)
+            np.minimum(result, self.clip, out=result)
+            results.append(result.astype(np.float32))
+        return state, replace(
+            step, obs=tree_map(lambda place, leaf: leaf if place < 0 else results[place], self.places, step.obs)
+        )
 
     def merge(self, shared: Sequence[Tree], base: Tree) -> Tree:
-        """Count what every runner has seen since `base` once."""
-        counts = [float(part["count"]) for part in (base, *shared)]
+        """Combine the statistics of several runners, as if one had seen all data.
 
-        def combine(space: Space, *leaves: Tree) -> Tree:
-            if not isinstance(leaves[0], dict):
-                return ()
-            parts = [Moments(count, leaf["mean"], leaf["m2"]) for count, leaf in zip(counts, leaves, strict=True)]
-            return self._leaf(merged(parts[1:], parts[0]))
+        The base is in each of them, and is taken out of all but one.
+        """
+        own = [float(part["count"]) for part in shared]
+        before = float(base["count"])
+        extra = len(shared) - 1
+        total = sum(own) - extra * before
+        if not total:
+            return base
+        means, m2s = [], []
+        for path in self.paths:
+            start, start_m2 = _at(base["mean"], path), _at(base["m2"], path)
+            parts = [(n, _at(p["mean"], path), _at(p["m2"], path)) for n, p in zip(own, shared, strict=True)]
+            mean = start + sum(n * (part - start) for n, part, _ in parts) / total
+            # Squares about the new mean, of all that each runner knows, less the base that was counted too often.
+            around = sum(m2 + n * np.square(part - mean) for n, part, m2 in parts)
+            around = around - extra * (start_m2 + before * np.square(start - mean))
+            means.append(mean)
+            m2s.append(np.maximum(around, 0.0))
+        return {"count": np.float64(total), "mean": self._tree(means), "m2": self._tree(m2s)}
 
-        leaves = map_with_space(combine, self._space(), *(part["leaves"] for part in (base, *shared)))
-        return {"count": np.array(counts[0] + sum(count - counts[0] for count in counts[1:])), "leaves": leaves}
-
-    def _leaf(self, moments: Moments) -> dict[str, Array]:
-        """What is kept of a part; the scale follows from the rest and saves working it out at every step."""
-        scale = 1.0 / (standard_deviation(moments) + self.epsilon)
-        return {"mean": moments.mean, "m2": moments.m2, "scale": scale}
-
-    def _normalised(self, space: Space, obs: Array, leaf: Tree) -> Array:
-        if not isinstance(leaf, dict):
-            return obs
-        result: Array = obs - leaf["mean"]
-        result *= leaf["scale"]
-        if not math.isfinite(float(np.add.reduce(result, None))):
-            raise _not_finite(obs)
-        np.minimum(result, self.clip, out=result)
-        np.maximum(result, -self.clip, out=result)
-        return result.astype(np.float32)
-
-    def _chosen(self, space: Space) -> Tree:
-        """Which parts of a space are normalised."""
-        if self.keys is None or not isinstance(space, Dict):
-            return map_with_space(_is_numeric, space)
-        parts = space.spaces.items()
-        return {key: map_with_space(_is_numeric if key in self.keys else _never, part) for key, part in parts}
-
-    def _space(self) -> Space:
-        assert self.space is not None, "bound by its chain"
-        return self.space
+    def _tree(self, leaves: list[np.ndarray]) -> Tree:
+        """Arrange one array per path as the observation is."""
+        return tree_map(lambda place: leaves[place], self.kept)
 
 
-def _is_numeric(space: Space) -> bool:
-    return isinstance(space, Box) and np.dtype(space.dtype).kind in "iuf"
+def _pruned(places: Tree) -> Tree:
+    """Return the places without branches of -1 only; a whole tree of those is `()`."""
+    if isinstance(places, dict):
+        parts = {key: part for key, tree in places.items() if (part := _pruned(tree)) != ()}
+        return parts or ()
+    if isinstance(places, tuple):
+        members = tuple(map(_pruned, places))
+        return members if any(member != () for member in members) else ()
+    return () if places < 0 else places
 
 
-def _never(space: Space) -> bool:
-    return False
+def _at(tree: Tree, path: Path) -> Any:
+    """Follow a path to a leaf of a tree or a space."""
+    for key in path:
+        tree = tree[key]
+    return tree
 
 
-def _not_finite(obs: Array) -> BadObservationError:
-    """Say which slots hold numbers that are not finite."""
-    flat = np.isfinite(obs.reshape(len(obs), -1)).all(1)
-    slots = np.flatnonzero(~flat).tolist()
-    return BadObservationError(slots or range(len(obs)), "it holds NaN or infinity, or numbers too large to square")
+def _check_finite(numbers: np.ndarray, leaf: np.ndarray, path: Path) -> None:
+    """Refuse NaN and infinities; `numbers`, float64, are finite where those of `leaf`, `[B, ...]`, are."""
+    if math.isfinite(np.vdot(numbers, numbers)):
+        return  # else something is not finite, or its square is too large, which is no harm
+    finite = np.isfinite(leaf)
+    slots = np.flatnonzero(~finite.reshape(len(leaf), -1).all(axis=1))
+    if len(slots):
+        row = leaf[slots[0]]
+        where = "".join(f"[{key!r}]" for key in path)
+        raise BadObservationError(
+            slots.tolist(),
+            f"MeanStdFilter: obs{where} holds {row[~np.isfinite(row)].ravel()[0]}, expected finite numbers. It would "
+            "spoil the statistics of all observations. Correct the env, or drop such observations with "
+            "env_runners(bad_observations='drop').",
+        )

@@ -8,12 +8,13 @@ from typing import ClassVar
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
-from rl_connectors.obs._leaves import BatchFn, LeafObs
-from rl_core.env.spaces import Space, flat_dim, flatten_batch
+from rl_connectors.obs._leaves import flattener
+from rl_connectors.obs.leafwise import BatchFn, LeafwiseObs
+from rl_core.env.spaces import Space, flat_dim
 
 
 @dataclass(frozen=True)
-class OneHotObs(LeafObs):
+class OneHotObs(LeafwiseObs):
     """Every Discrete leaf as a one-hot vector, every MultiDiscrete one as those of its parts joined.
 
     Other leaves stay as they are. A Discrete is counted from its `start`.
@@ -28,4 +29,4 @@ class OneHotObs(LeafObs):
         """Make a leaf one-hot if it is discrete."""
         if not isinstance(leaf, Discrete | MultiDiscrete):
             return None
-        return Box(0.0, 1.0, (flat_dim(leaf),), np.float32), lambda batch: flatten_batch(leaf, batch)
+        return Box(0.0, 1.0, (flat_dim(leaf),), np.float32), flattener(leaf)

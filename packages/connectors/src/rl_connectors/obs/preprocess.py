@@ -1,59 +1,71 @@
-"""Base classes for preprocessing of your own."""
+"""Bases for a user's own preprocessing of observations."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from rl_core import ConnectorState, ObsConnector, Step
-from rl_core.records import Tree
-from rl_core.tree import tree_map, tree_zip
+from rl_core import ConnectorState, ObsConnector
+from rl_core.records import Step
+from rl_core.tree import Tree, tree_leaves, tree_map, tree_zip
 
 
+@dataclass(frozen=True)
 class BatchObsPreprocessor(ObsConnector):
-    """A function of the observations of all slots. Derive a frozen dataclass; write `output_space`, `preprocess`.
+    """Base of pieces that compute observations from observations, for all slots at once.
+
+    The result must depend on nothing but the observation and the settings: the learner may compute it again.
 
     Example:
         >>> @dataclass(frozen=True)
-        ... class HalveObs(BatchObsPreprocessor):
+        ... class Polar(BatchObsPreprocessor):
         ...     def output_space(self, observation_space, action_space):
-        ...         return Box(-np.inf, np.inf, observation_space.shape)
+        ...         return Box(-np.pi, np.inf, (2,))
         ...     def preprocess(self, obs):
-        ...         return obs / 2
+        ...         return np.stack((np.hypot(*obs.T), np.arctan2(*obs.T)), axis=1)
     """
 
-    __slots__ = ()
     rebuildable: ClassVar[bool] = True
 
     @abstractmethod
     def preprocess(self, obs: Tree) -> Tree:
-        """Transform observations `[B, ...]`, slot by slot independent of each other."""
+        """Return new observations for those given, both `[B, ...]`; do not change those given in place."""
 
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
-        """Preprocess the observations."""
+        """Preprocess the observations of all slots."""
         return state, replace(step, obs=self.preprocess(step.obs))
 
 
+@dataclass(frozen=True)
 class ObsPreprocessor(ObsConnector):
-    """A function of one observation. Derive a frozen dataclass; write `output_space` and `preprocess`.
+    """Base of pieces that compute one observation from one observation.
 
-    It is called slot by slot in Python, which costs time: prefer `BatchObsPreprocessor` where numpy can do it.
+    Easier to write than `BatchObsPreprocessor` and slower: it is called for each slot in each step, which with many
+    slots costs more than all the rest of sampling. The result must depend on nothing but the observation and the
+    settings: the learner may compute it again.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class TwoHot(ObsPreprocessor):
+        ...     def output_space(self, observation_space, action_space):
+        ...         return Box(0.0, 1.0, (10,))
+        ...     def preprocess(self, obs):
+        ...         vector = np.zeros(10, np.float32)
+        ...         vector[[obs["row"], 5 + obs["column"]]] = 1.0
+        ...         return vector
     """
 
-    __slots__ = ()
     rebuildable: ClassVar[bool] = True
 
     @abstractmethod
     def preprocess(self, obs: Tree) -> Tree:
-        """Transform one observation, without a batch axis."""
+        """Return a new observation for the one given, without the axis of the slots."""
 
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
-        """Preprocess the observations, one after the other."""
-        rows = [
-            tree_map(np.asarray, self.preprocess(tree_map(lambda leaf, at=slot: leaf[at], step.obs)))
-            for slot in range(len(step.first))
-        ]
-        return state, replace(step, obs=tree_zip(np.stack, rows))
+        """Preprocess the observations one after the other."""
+        num_slots = len(next(iter(tree_leaves(step.obs))))
+        rows = [tree_map(lambda leaf, at=slot: leaf[at], step.obs) for slot in range(num_slots)]
+        return state, replace(step, obs=tree_zip(np.stack, [self.preprocess(row) for row in rows]))

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from gymnasium.spaces import Dict
 
+from rl_connectors.obs._checks import is_names
 from rl_connectors.obs._leaves import check_keys
 from rl_core import ConnectorState, ObsConnector
 from rl_core.env.spaces import Space
@@ -29,7 +30,7 @@ class SelectKeys(ObsConnector):
 
     def __post_init__(self) -> None:
         """Check the keys."""
-        if not isinstance(self.keys, tuple) or not self.keys or len(set(self.keys)) < len(self.keys):
+        if not is_names(self.keys):
             raise ConfigError(f"SelectKeys: keys is {self.keys!r}, expected a tuple of different keys, at least one.")
 
     def output_space(self, observation_space: Space, action_space: Space) -> Space:
@@ -81,10 +82,12 @@ class RenameKeys(ObsConnector):
 
     def __post_init__(self) -> None:
         """Check the pairs."""
-        pairs = isinstance(self.names, tuple) and all(isinstance(p, tuple) and len(p) == 2 for p in self.names)
-        if not pairs or len({old for old, _ in self.names}) < len(self.names):
+        given: object = self.names
+        pairs = isinstance(given, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in given)
+        if not pairs or not is_names(tuple(old for old, _ in self.names)):
             raise ConfigError(
-                f"RenameKeys: names is {self.names!r}, expected a tuple of pairs (old, new) with different old names."
+                f"RenameKeys: names is {self.names!r}, expected a tuple of pairs (old, new), at least one, with "
+                "different old names."
             )
 
     def output_space(self, observation_space: Space, action_space: Space) -> Space:
@@ -98,7 +101,9 @@ class RenameKeys(ObsConnector):
         parts = check_keys(names, observation_space, "RenameKeys").spaces
         renamed = [names.get(key, key) for key in parts]
         if twice := [key for key in renamed if renamed.count(key) > 1]:
-            raise ConfigError(f"RenameKeys: two parts would be called {twice[0]!r}. Choose another name for one of them.")
+            raise ConfigError(
+                f"RenameKeys: two parts would be called {twice[0]!r}. Choose another name for one of them."
+            )
         return Dict(OrderedDict(zip(renamed, parts.values(), strict=True)))
 
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:

@@ -354,8 +354,9 @@ def flatten_batch(space: Space, tree: Tree, num_leading_axes: int = 1) -> np.nda
         array = np.asarray(tree)
         return array.reshape(*array.shape[:num_leading_axes], _leaf_dim(space)).astype(np.float32, copy=False)
     leading = _first_leaf(tree).shape[:num_leading_axes]
-    flat = np.zeros((math.prod(leading), flat_dim(space)), dtype=np.float32)  # [N, D]
-    _fill(space, tree, flat)
+    parts: list[np.ndarray[Any, Any]] = []
+    _collect(space, tree, math.prod(leading), parts)
+    flat = np.concatenate(parts, axis=1, dtype=np.float32, casting="unsafe")  # [N, D]
     return flat.reshape(*leading, flat.shape[1])
 
 
@@ -365,28 +366,28 @@ def _first_leaf(tree: Tree) -> np.ndarray[Any, Any]:
     return np.asarray(tree)
 
 
-def _fill(space: Space, tree: Tree, flat: np.ndarray[Any, Any]) -> int:
-    """Write `tree` into the first columns of `flat`, zeros `[N, >= D]`; returns D."""
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        column = 0
-        children = list(space.spaces.items()) if isinstance(space, spaces.Dict) else list(enumerate(space.spaces))
-        for key, child in children:
-            column += _fill(child, tree[key], flat[:, column:])
-        return column
-    width = _leaf_dim(space)
-    if isinstance(space, spaces.Discrete):
-        _one_hot(np.asarray(tree).reshape(-1, 1) - int(space.start), np.zeros(1, dtype=np.int64), flat[:, :width])
+def _collect(space: Space, tree: Tree, num_rows: int, parts: list[np.ndarray[Any, Any]]) -> None:
+    """Append each leaf as `[N, its width]`."""
+    if isinstance(space, spaces.Dict):
+        for key, child in space.spaces.items():
+            _collect(child, tree[key], num_rows, parts)
+    elif isinstance(space, spaces.Tuple):
+        for child, part in zip(space.spaces, tree, strict=True):
+            _collect(child, part, num_rows, parts)
+    elif isinstance(space, spaces.Discrete):
+        index = np.asarray(tree).reshape(-1, 1) - int(space.start)
+        parts.append(_one_hot(index, np.zeros(1, dtype=np.int64), int(space.n)))
     elif isinstance(space, spaces.MultiDiscrete):
         sizes = space.nvec.ravel().astype(np.int64)
         offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        _one_hot(
-            np.asarray(tree).reshape(-1, sizes.size) - space.start.ravel().astype(np.int64), offsets, flat[:, :width]
-        )
+        index = np.asarray(tree).reshape(-1, sizes.size) - space.start.ravel().astype(np.int64)
+        parts.append(_one_hot(index, offsets, int(sizes.sum())))
     else:
-        flat[:, :width] = np.asarray(tree).reshape(flat.shape[0], width)
-    return width
+        parts.append(np.asarray(tree).reshape(num_rows, _leaf_dim(space)))
 
 
-def _one_hot(index: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any], flat: np.ndarray[Any, Any]) -> None:
-    """Set `flat[n, offsets[j] + index[n, j]] = 1` for all n, j; `index` is `[N, parts]`."""
-    np.put_along_axis(flat, index.astype(np.int64) + offsets, 1.0, axis=1)
+def _one_hot(index: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any], width: int) -> np.ndarray[Any, Any]:
+    """Make zeros `[N, width]` with 1 at `[n, offsets[j] + index[n, j]]` for all n, j; `index` is `[N, parts]`."""
+    flat = np.zeros((len(index), width), dtype=np.float32)
+    flat[np.arange(len(index))[:, np.newaxis], index.astype(np.int64) + offsets] = 1.0
+    return flat

@@ -178,7 +178,7 @@ class EnvRunner:
             What is kept of them `[K, ...]`, the rewards of the steps that led there `[K]`, and the slots `[B]` whose
             last observation could not be used.
         """
-        slots, guard, chain = raw.final_slots, self._guard, self.policy.obs_chain
+        slots, guard, chain, split = raw.final_slots, self._guard, self.policy.obs_chain, self._split
         unusable = np.zeros_like(raw.first)
 
         def put(current: np.ndarray, final: np.ndarray) -> np.ndarray:
@@ -195,8 +195,8 @@ class EnvRunner:
         )
         while True:
             try:
-                after, kept = chain(connectors, looked_at, stop=self._split)
-                _, step = chain(after, kept, start=self._split)
+                after, kept = chain(connectors, looked_at, stop=split)
+                step = kept if split == len(after) else chain(after, kept, start=split)[1]
             except BadObservationError as error:
                 bad = np.array(error.slots)
                 if guard is None or unusable[bad].all():
@@ -204,8 +204,10 @@ class EnvRunner:
                 unusable[bad] = True
                 looked_at = dataclasses.replace(looked_at, obs=guard.stand_in(looked_at.obs, np.flatnonzero(unusable)))
                 continue
-            unusable[np.setdiff1d(np.arange(len(unusable)), slots)] = False
             if guard is not None:
+                final = np.zeros_like(unusable)
+                final[slots] = True
+                unusable &= final
                 guard.num_bad += int(np.count_nonzero(unusable))
             return tree_map(lambda leaf: leaf[slots], kept.obs), step.reward[slots], unusable
 

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -76,7 +76,8 @@ def _check_storable(name: str, connector: ObsConnector | ActionConnector) -> Non
         return  # a class defined inside a test: usable, though not by a checkpoint
     try:
         stored = json.loads(json.dumps(encode(connector)))
-        back = decode(stored, allow=[type(connector).__module__.partition(".")[0]])
+        named = [type(connector), *(getattr(connector, field.name) for field in dataclasses.fields(cast(Any, connector)))]
+        back = decode(stored, allow=[str(getattr(thing, "__module__", "")).partition(".")[0] for thing in named])
     except (RLError, TypeError, ValueError) as error:
         raise ConnectorCheckError(
             f"{name} cannot be stored and rebuilt from its fields ({error}). Use numbers, strings, tuples and other "

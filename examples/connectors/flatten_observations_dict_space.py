@@ -1,0 +1,25 @@
+"""Nested observations as one vector, discrete parts one-hot.
+
+Shows: an observation of dicts, tuples, boxes and a discrete part, and the connector that flattens it. The default
+module would ask for the same piece by itself.
+Criterion: evaluation return of 450 (of 500) within 200,000 env steps.
+Command: python examples/connectors/flatten_observations_dict_space.py --as-test --seed 0
+Reached: on seeds 0, 1, 2: 481.0, 473.4, 495.8 after 10,240, 15,360, 15,360 steps (2 to 6 s).
+"""
+
+from rl_connectors import FlattenObs
+from rl_core import PPOConfig
+from rl_core.example import example_parser, run_example
+
+parser = example_parser(__doc__, env="rl_envs:rl_envs/DictCartPole-v0", stop_reward=450, stop_timesteps=200_000)
+
+if __name__ == "__main__":
+    args = parser.parse_args()
+    config = (
+        PPOConfig()
+        .environment(args.env)
+        .env_runners(num_envs_per_env_runner=8, env_to_module_connector=(FlattenObs(),))
+        .training(train_batch_size_per_learner=1024, minibatch_size=128, num_epochs=10, lr=1e-3)
+        .training(gamma=0.98, lambda_=0.9)
+    )
+    run_example(config, args)
