@@ -4,6 +4,8 @@ Shows: `DistanceCuriosity` keeps a store of observations and adds the distance t
 the learner sees. MountainCar's reward says nothing before the goal is reached; with `--no-curiosity` it never is.
 Criterion: evaluation return of -140 within 1,000,000 env steps; the control must miss it.
 Command: python examples/curiosity/euclidian_distance_based_curiosity.py --as-test --seed 0
+Reached: on seeds 0, 1, 2: -125.1, -124.3, -129.6 after 196,608, 212,992, 237,568 steps (9 to 37 s). Without the bonus:
+-200.0 on each after 1,003,520 steps. (With normalised advantages the control finds the goal too: noise drives it.)
 """
 
 from rl_connectors import DistanceCuriosity
