@@ -76,7 +76,10 @@ def _check_storable(name: str, connector: ObsConnector | ActionConnector) -> Non
         return  # a class defined inside a test: usable, though not by a checkpoint
     try:
         stored = json.loads(json.dumps(encode(connector)))
-        named = [type(connector), *(getattr(connector, field.name) for field in dataclasses.fields(cast(Any, connector)))]
+        named = [
+            type(connector),
+            *(getattr(connector, field.name) for field in dataclasses.fields(cast(Any, connector))),
+        ]
         back = decode(stored, allow=[str(getattr(thing, "__module__", "")).partition(".")[0] for thing in named])
     except (RLError, TypeError, ValueError) as error:
         raise ConnectorCheckError(
