@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from gymnasium.vector.utils import batch_space
 
@@ -67,7 +68,7 @@ def test_env_passes_our_check_without_a_note(env_class, name, env_config):
 @every_env
 def test_env_passes_the_check_of_gymnasium(env_class, name, env_config):
     env = gymnasium.make(f"rl_envs/{name}-v0", **env_config)
-    cannot_draw = issubclass(env_class, CartPoleEnv) and importlib.util.find_spec("pygame") is None
+    cannot_draw = issubclass(env_class, CartPoleEnv | PendulumEnv) and importlib.util.find_spec("pygame") is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # What CartPole itself is told: its velocities have no bounds.

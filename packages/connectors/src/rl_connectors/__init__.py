@@ -6,6 +6,8 @@ from rl_connectors.action.noise import ActionNoise
 from rl_connectors.action.rescale import RescaleAction
 from rl_connectors.action.select import SelectActions
 from rl_connectors.action.sticky import StickyAction
+from rl_connectors.decode import DecodeBytes, DecodeMsgpack, DecodeProtobuf, pack_bytes
+from rl_connectors.edit import insert_after, insert_before, without
 from rl_connectors.learner.counts import CountBasedCuriosity
 from rl_connectors.learner.distance import DistanceCuriosity
 from rl_connectors.learner.hindsight import HindsightRelabel
@@ -23,6 +25,7 @@ from rl_connectors.obs.preprocess import BatchObsPreprocessor, ObsPreprocessor
 from rl_connectors.obs.previous import PrevActionsPrevRewards
 from rl_connectors.obs.select import RenameKeys, SelectKey, SelectKeys
 from rl_connectors.obs.time_awareness import TimeAwareness
+from rl_connectors.presets import atari, mujoco
 from rl_connectors.reward.clip import ClipReward, SignReward
 from rl_connectors.reward.normalize import NormalizeReward
 from rl_connectors.reward.shape import ShapeReward
@@ -36,6 +39,9 @@ __all__ = [
     "ClipAction",
     "ClipReward",
     "CountBasedCuriosity",
+    "DecodeBytes",
+    "DecodeMsgpack",
+    "DecodeProtobuf",
     "DiscretizeAction",
     "DistanceCuriosity",
     "FlattenObs",
@@ -64,4 +70,10 @@ __all__ = [
     "StickyAction",
     "Symmetry",
     "TimeAwareness",
+    "atari",
+    "insert_after",
+    "insert_before",
+    "mujoco",
+    "pack_bytes",
+    "without",
 ]

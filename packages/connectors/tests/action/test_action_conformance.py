@@ -6,6 +6,7 @@ import torch
 from gymnasium import spaces
 
 from rl_connectors import ActionNoise, ClipAction, DiscretizeAction, RescaleAction, SelectActions, StickyAction
+from rl_core import DQNConfig
 from rl_core.connect.chain import ActionChain
 from rl_core.errors import ConfigError
 from rl_core.testing import check_connector
@@ -86,3 +87,8 @@ def test_noise_has_the_standard_deviation_asked_for():
 def test_other_spaces_are_refused_by_name(piece, space):
     with pytest.raises(ConfigError, match=rf"Action connector 0 \({type(piece).__name__}\) cannot feed"):
         ActionChain([piece], space)
+
+
+def test_an_algorithm_for_discrete_actions_takes_a_box_behind_bins():
+    config = DQNConfig().environment("Pendulum-v1").env_runners(module_to_env_connector=(DiscretizeAction(5),))
+    assert config.build().train()["env_steps"] > 0

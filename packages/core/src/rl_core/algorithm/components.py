@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rl_core.algorithm.callbacks import CallbackList
 from rl_core.config.codec import Storable
+from rl_core.connect.chain import ActionChain
 from rl_core.connect.required import ActionToEnv
 from rl_core.env.check import check_env
 from rl_core.env.make import make_single_env, make_vector_env
@@ -164,17 +165,18 @@ def make_env(config: AlgorithmConfig, purpose: Purpose) -> VectorEnv:
 def make_policy(config: AlgorithmConfig, env: VectorEnv) -> Policy:
     """Build the policy for an env's spaces."""
     environment, runners = config.environment.settings, config.env_runners.settings
-    config.check_action_space(env.action_space)
     spec = config.module_spec()
     spaces = (env.observation_space, env.action_space)
+    action_connectors = [
+        *runners.module_to_env_connector,
+        ActionToEnv(clip=environment.clip_actions, rescale=environment.normalize_actions),
+    ]
+    config.check_action_space(ActionChain(action_connectors, env.action_space).module_space)
     return Policy(
         spec,
         *spaces,
         obs_connectors=with_required_connector(spec, *spaces, runners.env_to_module_connector),
-        action_connectors=[
-            *runners.module_to_env_connector,
-            ActionToEnv(clip=environment.clip_actions, rescale=environment.normalize_actions),
-        ],
+        action_connectors=action_connectors,
         seed=stream_seed(config.debugging.settings.seed, "module"),
     )
 

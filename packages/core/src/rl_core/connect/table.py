@@ -47,4 +47,4 @@ def _shapes(tree: Tree) -> str:
         return ", ".join(parts)
     if isinstance(tree, tuple):
         return ", ".join(filter(None, map(_shapes, tree)))
-    return str(np.shape(tree)) if np.shape(tree) else "number"
+    return str(tuple(np.shape(tree))) if np.shape(tree) else "number"
