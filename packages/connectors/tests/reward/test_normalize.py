@@ -1,19 +1,17 @@
 from dataclasses import replace
 
-import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode
 from hypothesis import given
 from hypothesis import strategies as st
 from reward_runner import make_runner
 
 from rl_connectors import FrameStack, NormalizeReward
 from rl_core.connect.protocol import observations_only
-from rl_core.env.gym_vector import GymVectorEnv
 from rl_core.errors import ConfigError
-from rl_core.testing.envs import CountdownEnv, ObservationIsTimeEnv
+from rl_core.testing.envs import ObservationIsTimeEnv
 
 VECTOR, ACTION = spaces.Box(-1, 1, (2,)), spaces.Discrete(2)
 
@@ -61,25 +59,6 @@ def test_every_real_step_counts_once_whatever_the_autoreset_mode(mode):
     assert shared["count"] == len(returns) == real.sum()
     assert shared["mean"] == pytest.approx(np.mean(returns), rel=1e-6)
     assert spread(shared) == pytest.approx(np.std(returns), rel=1e-6)
-
-
-def test_it_is_gymnasiums_wrapper_on_episodes_that_are_cut():
-    def envs():
-        # Of different lengths, so that the returns of the slots differ.
-        makers = [lambda length=length: CountdownEnv(length, end="truncated") for length in (3, 5, 8)]
-        return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
-
-    wrapper = gymnasium.wrappers.vector.NormalizeReward(envs(), gamma=0.9)
-    env = GymVectorEnv(envs())
-    piece = NormalizeReward(0.9)
-    state, _ = piece(piece.initial_state(VECTOR, ACTION, 3), env.reset(0))
-    wrapper.reset(seed=0)
-    for time in range(200):
-        expected = wrapper.step(np.zeros(3, np.int64))[1]
-        raw = env.step(np.zeros(3, np.int64))
-        state, step = piece(replace(state, shared=piece.observe(state, raw)), raw)
-        if time > 20:  # gymnasium begins with a ten-thousandth of an observation
-            np.testing.assert_allclose(step.reward, expected, rtol=1e-4)
 
 
 def test_by_hand():
