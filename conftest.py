@@ -1,10 +1,24 @@
-"""What every test run shares: one torch thread per worker, and Hypothesis without chance or deadline."""
+"""What every test run shares: one torch thread per worker, Hypothesis without chance or deadline, the same random numbers."""
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: pytest-xdist fills the cores
 
 import hypothesis
+import pytest
 
 hypothesis.settings.register_profile("repository", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repository")
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers():
+    """Start each test from the same global generators, whatever ran before it in this worker."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 # the global one is meant
+    torch.manual_seed(0)

@@ -18,6 +18,7 @@ _BATCH = 5
 _NUM_STEPS = 6
 _TOLERANCE = 1e-4
 _NUM_DENSITY_SAMPLES = 4096
+_NUM_GRADIENT_DRAWS = 8
 
 
 class ModuleCheckError(RLError, AssertionError):
@@ -241,7 +242,33 @@ def _check_action(name: str, what: str, action: Tree, space: spaces.Space[Any], 
 
 
 def _check_gradients(name: str, module: RLModule, obs: Tree) -> None:
-    """The loss of a policy and value update moves every parameter that wants a gradient."""
+    """The loss of a policy and value update moves every parameter that wants a gradient.
+
+    A narrow layer of ReLUs may happen to be silent for all observations at hand, so a parameter counts as unused only if
+    none of several draws of the weights moves it.
+    """
+    idle = {key for key, parameter in module.named_parameters() if parameter.requires_grad}
+    for draw in range(_NUM_GRADIENT_DRAWS):
+        tried = copy.deepcopy(module)
+        with torch.no_grad():
+            for parameter in tried.parameters():
+                parameter.add_(0.2 * draw * torch.randn_like(parameter))
+        _backward(tried, obs)
+        for key, parameter in tried.named_parameters():
+            if parameter.grad is None:
+                continue
+            if not parameter.grad.isfinite().all():
+                _fail(name, f"the gradient of {key} is not finite", "look for log(0), sqrt(0) or division by 0")
+            if parameter.grad.any():
+                idle.discard(key)
+        if not idle:
+            return
+    key = next(key for key, _ in module.named_parameters() if key in idle)
+    _fail(name, f"no gradient reaches {key}", "use it in the forward pass, drop it, or requires_grad_(False)")
+
+
+def _backward(module: RLModule, obs: Tree) -> None:
+    """Compute the gradients of a loss of all that the module gives."""
     distribution = module.distribution
     start = module.initial_state(_BATCH)
     if module.is_recurrent:
@@ -255,13 +282,6 @@ def _check_gradients(name: str, module: RLModule, obs: Tree) -> None:
     weights = torch.linspace(0.5, 1.5, _BATCH, device=value.device)
     module.zero_grad()
     ((log_prob + 0.1 * entropy + value) * weights).sum().backward()  # type: ignore[no-untyped-call]
-    for key, parameter in module.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if parameter.grad is None or not parameter.grad.any():
-            _fail(name, f"no gradient reaches {key}", "use it in the forward pass, drop it, or requires_grad_(False)")
-        elif not parameter.grad.isfinite().all():
-            _fail(name, f"the gradient of {key} is not finite", "look for log(0), sqrt(0) or division by 0")
 
 
 def _check_state_dict(name: str, module: RLModule, obs: Tree) -> None:
