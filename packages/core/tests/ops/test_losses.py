@@ -1,9 +1,11 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl_core.ops.losses import LossCoefficients, clipped_actor_critic_loss
+from rl_core.ops.losses import ActorCriticLoss, LossCoefficients, clipped_actor_critic_loss
 
 NAMES = ("log_prob", "entropy", "value", "behavior_log_prob", "behavior_value", "advantage", "value_target")
 LEARNED = NAMES[:3]
@@ -60,6 +62,37 @@ def test_values_and_gradients_equal_those_of_plain_autograd(seed, size, coeffici
     wanted_gradients = torch.autograd.grad(scale * expected[0], learned, allow_unused=True)
     for name, gradient, wanted in zip(LEARNED, gradients, wanted_gradients, strict=True):
         torch.testing.assert_close(gradient, torch.zeros_like(gradient) if wanted is None else wanted, msg=name)
+
+
+def slow_loss(log_prob, entropy, value, behavior_log_prob, behavior_value, advantage, value_target, coefficients):
+    """The formulas of the docstring, sample by sample."""
+    clip, value_clip, value_coeff, entropy_coeff = coefficients
+    policy = squared = kl = clipped = 0.0
+    rows = zip(log_prob, value, behavior_log_prob, behavior_value, advantage, value_target, strict=True)
+    for now, estimate, before, old_estimate, gain, wanted in rows:
+        ratio = math.exp(now - before)
+        bounded = min(max(ratio, 1 - clip), 1 + clip)
+        policy -= min(ratio * gain, bounded * gain)
+        kl += ratio - 1 - (now - before)
+        clipped += ratio != bounded
+        error = (estimate - wanted) ** 2
+        if value_clip is not None:
+            near = old_estimate + min(max(estimate - old_estimate, -value_clip), value_clip)
+            error = max(error, (near - wanted) ** 2)
+        squared += error
+    size = len(log_prob)
+    mean_entropy = sum(entropy) / size
+    total = policy / size + value_coeff * squared / size - entropy_coeff * mean_entropy
+    return total, policy / size, squared / size, mean_entropy, kl / size, clipped / size
+
+
+@given(seed=st.integers(0, 2**31), size=st.integers(1, 50), coefficients=coefficient_sets)
+def test_values_equal_the_loop_in_single_precision(seed, size, coefficients):
+    tensors = columns(seed, size)
+    single = {name: tensor.detach().float() for name, tensor in tensors.items()}
+    expected = slow_loss(*(tensor.tolist() for tensor in single.values()), coefficients)
+    for name, given_, wanted in zip(ActorCriticLoss._fields, ours(single, coefficients), expected, strict=True):
+        assert given_.item() == pytest.approx(wanted, rel=1e-5, abs=1e-5), name
 
 
 def test_loss_of_two_samples_is_what_one_computes_by_hand():

@@ -37,18 +37,6 @@ def slow_gae(reward, value, next_value, terminated, truncated, gamma, lambda_):
     return result
 
 
-def sb3_gae(reward, value, last_value, done, gamma, lambda_):
-    """Stable-Baselines3's `RolloutBuffer.compute_returns_and_advantage`, for one run without truncation."""
-    advantage, last = np.zeros_like(reward), 0.0
-    for step in reversed(range(len(reward))):
-        next_non_terminal = 1.0 - done[step]
-        next_value = last_value if step == len(reward) - 1 else value[step + 1]
-        delta = reward[step] + gamma * next_value * next_non_terminal - value[step]
-        last = delta + gamma * lambda_ * next_non_terminal * last
-        advantage[step] = last
-    return advantage
-
-
 def random_rollout(seed, rows, slots, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     numbers = torch.randn(3, rows, slots, generator=generator, dtype=torch.float64).to(dtype)
@@ -76,6 +64,12 @@ def test_reverse_scan_equals_the_loop_for_any_length(rows, slots, seed):
     decay = torch.rand(rows, slots, generator=generator, dtype=torch.float64) * 1.2
     decay[torch.rand(rows, slots, generator=generator) < 0.2] = 0.0
     np.testing.assert_allclose(reverse_scan(value, decay), slow_scan(value, decay), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (1, 2), (2,)])
+def test_reverse_scan_refuses_shapes_that_would_broadcast(shape):
+    with pytest.raises(ValueError, match=r"reverse scan: decay has shape .*, expected \[T, B\] = \(3, 2\)"):
+        reverse_scan(torch.zeros(3, 2), torch.zeros(shape))
 
 
 def test_reverse_scan_leaves_its_arguments_alone():
@@ -127,27 +121,11 @@ def test_gae_equals_the_sum_of_discounted_deltas(rows, slots, seed):
     )
 
 
-@given(seed=st.integers(0, 2**31), rows=st.integers(1, 300))
-def test_gae_equals_stable_baselines3_in_single_precision(seed, rows):
-    reward, value, _, done, _ = random_rollout(seed, rows, 1, torch.float32)
-    next_value = torch.cat((value[1:], torch.ones(1, 1)))
-    result = gae(reward, value, next_value, done, torch.zeros_like(done), gamma=0.99, lambda_=0.95)
-    expected = sb3_gae(*(part[:, 0].numpy() for part in (reward, value)), 1.0, done[:, 0].float().numpy(), 0.99, 0.95)
-    np.testing.assert_allclose(result[:, 0], expected, rtol=1e-4, atol=1e-4)
-
-
-def test_gae_equals_the_installed_stable_baselines3():
-    buffers = pytest.importorskip("stable_baselines3.common.buffers")
-    from gymnasium import spaces
-
-    buffer = buffers.RolloutBuffer(50, spaces.Box(-1, 1, (1,)), spaces.Discrete(2), "cpu", 0.95, 0.99, n_envs=3)
-    reward, value, _, done, _ = random_rollout(0, 50, 3, torch.float32)
-    buffer.rewards[:], buffer.values[:] = reward.numpy(), value.numpy()
-    buffer.episode_starts[1:] = done[:-1].numpy()
-    buffer.compute_returns_and_advantage(torch.full((3, 1), 2.0), dones=done[-1].numpy())
-    next_value = torch.cat((value[1:], torch.full((1, 3), 2.0)))
-    result = gae(reward, value, next_value, done, torch.zeros_like(done), gamma=0.99, lambda_=0.95)
-    np.testing.assert_allclose(result, buffer.advantages, rtol=1e-4, atol=1e-4)
+@given(rows=st.integers(1, 300), seed=st.integers(0, 2**31))
+def test_gae_equals_the_sum_of_discounted_deltas_in_single_precision(rows, seed):
+    rollout = random_rollout(seed, rows, 1, torch.float32)
+    expected = slow_gae(*(part.double().numpy() for part in rollout), 0.99, 0.95)
+    np.testing.assert_allclose(gae(*rollout, gamma=0.99, lambda_=0.95), expected, rtol=1e-5, atol=1e-5)
 
 
 @given(seed=st.integers(0, 2**31), rows=st.integers(1, 20))
@@ -189,3 +167,25 @@ def test_explained_variance_of_a_perfect_a_constant_and_a_wrong_prediction():
     assert explained_variance(-target, target) == -3.0
     assert explained_variance(target + 10, target) == 1.0, "a constant error leaves the variance explained"
     assert explained_variance(target, torch.ones(3)).isnan()
+
+
+@given(size=st.integers(2, 40), seed=st.integers(0, 2**31), scale=st.floats(0.1, 100))
+def test_explained_variance_equals_the_loop_in_single_precision(size, seed, scale):
+    generator = torch.Generator().manual_seed(seed)
+    prediction, target = scale * torch.randn(2, size, generator=generator)
+
+    def slow_variance(numbers):
+        mean = sum(numbers) / size
+        return sum((number - mean) ** 2 for number in numbers) / size
+
+    errors = [wanted - given_ for wanted, given_ in zip(target.tolist(), prediction.tolist(), strict=True)]
+    expected = 1 - slow_variance(errors) / slow_variance(target.tolist())
+    result = explained_variance(prediction, target)
+    assert result.item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert result <= 1
+    torch.testing.assert_close(explained_variance(3 * prediction + 1, 3 * target), result, rtol=1e-3, atol=1e-4)
+
+
+def test_explained_variance_refuses_shapes_that_would_broadcast():
+    with pytest.raises(ValueError, match=r"prediction has shape \(4, 1\), expected \[N\] = \(4,\)"):
+        explained_variance(torch.zeros(4, 1), torch.zeros(4))

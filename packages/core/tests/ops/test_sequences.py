@@ -112,34 +112,6 @@ def test_values_that_satisfy_the_bellman_equation_are_their_own_n_step_targets(s
     torch.testing.assert_close(target, value)
 
 
-def test_n_step_target_equals_the_installed_stable_baselines3():
-    buffers = pytest.importorskip("stable_baselines3.common.buffers")
-    if not hasattr(buffers, "NStepReplayBuffer"):
-        pytest.skip("this stable_baselines3 has no n-step replay buffer")
-    from gymnasium import spaces
-
-    length, n_step = 40, 3
-    reward, terminated, truncated, valid, _ = segments(0, length, 1, padded=False)
-    truncated &= ~terminated  # where both are set, stable_baselines3 calls the episode cut and bootstraps
-    buffer = buffers.NStepReplayBuffer(
-        length + 1, spaces.Box(-1e3, 1e3, (1,)), spaces.Discrete(2), "cpu", n_steps=n_step, gamma=0.9
-    )
-    for time in range(length):
-        buffer.add(
-            np.full((1, 1), time),
-            np.full((1, 1), time + 1.0),  # doubles as the value of the state
-            np.zeros((1, 1)),
-            reward[time].numpy(),
-            (terminated | truncated)[time].numpy(),
-            [{"TimeLimit.truncated": bool(truncated[time])}],
-        )
-    samples = buffer._get_samples(np.arange(length))
-    expected = samples.rewards + samples.discounts * (1 - samples.dones) * samples.next_observations
-    next_value = torch.arange(1.0, length + 1).unsqueeze(1)
-    target, _ = sequence_n_step_target(reward, terminated, truncated, valid, next_value, n_step=n_step, gamma=0.9)
-    torch.testing.assert_close(target, expected, rtol=1e-5, atol=1e-5)
-
-
 def test_n_step_target_leaves_its_arguments_alone():
     given_segments = segments(1, 8, 3)
     before = [part.clone() for part in given_segments]

@@ -17,8 +17,16 @@ def reverse_scan(value: Float[Tensor, "T B"], decay: Float[Tensor, "T B"]) -> Fl
     Returns:
         `[T, B]`, the sums y.
 
+    Raises:
+        ValueError: the shapes differ; they would broadcast silently.
+
     Source: the parallel scan of Hillis and Steele 1986 over the maps `y -> value + decay * y`.
     """
+    if decay.shape != value.shape:
+        raise ValueError(
+            f"reverse scan: decay has shape {tuple(decay.shape)}, expected [T, B] = {tuple(value.shape)} as value has. "
+            "It would broadcast. Squeeze, index or expand the axis that differs."
+        )
     result, factor = value.clone(), decay
     shift = 1
     while shift < result.shape[0]:
@@ -75,9 +83,21 @@ def gae(
 def explained_variance(prediction: Float[Tensor, "N"], target: Float[Tensor, "N"]) -> Tensor:
     """Share of the target's variance that the prediction explains: `1 - var(target - prediction) / var(target)`.
 
+    Args:
+        prediction: `[N]`
+        target: `[N]`
+
     Returns:
         A scalar: 1 is perfect, 0 no better than the mean, NaN where the target does not vary.
+
+    Raises:
+        ValueError: the shapes differ; they would broadcast silently.
     """
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"explained variance: prediction has shape {tuple(prediction.shape)}, expected [N] = "
+            f"{tuple(target.shape)} as target has. It would broadcast. Squeeze or index the axis that differs."
+        )
     variance = target.var(correction=0)
     share = 1.0 - (target - prediction).var(correction=0) / variance
     return torch.where(variance > 0, share, torch.full_like(share, torch.nan))
