@@ -13,7 +13,7 @@ import difflib
 import struct
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import msgspec
@@ -149,7 +149,7 @@ class DecodedObs(ObsConnector):
         if problems:
             bad = sorted(problems)
             raise BadObservationError(bad, f"{type(self).__name__}: {problems[bad[0]][:_LONGEST_TEXT]}")
-        return state, replace(step, obs=obs)
+        return state, step.with_obs(obs)
 
     def _decode(self, row: np.ndarray, length: int) -> Any:
         """Decode the observation `[N]` of a slot.

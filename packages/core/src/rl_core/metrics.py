@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 Reduce = Literal["mean", "min", "max", "sum", "last"]
@@ -65,15 +65,15 @@ class MetricsLogger:
         self._values = {key: list(values) for key, values in state["values"].items()}
 
 
-def summarise(prefix: str, returns: Iterable[float], lengths: Iterable[float]) -> dict[str, float]:
-    """Return mean, min and max of episode returns and the mean length, NaN where there are none yet."""
-    returns, lengths = list(returns), list(lengths)
-    known = bool(returns)
+def summarise(
+    prefix: str, returns: Collection[float], lengths: Collection[float], parts: Mapping[str, Collection[float]]
+) -> dict[str, float]:
+    """Return mean, min and max of episode returns, the mean length and means of the parts, NaN where there are none."""
+    means = {"episode_return_mean": returns, "episode_len_mean": lengths, **parts}
     return {
-        f"{prefix}/episode_return_mean": math.fsum(returns) / len(returns) if known else math.nan,
-        f"{prefix}/episode_return_min": min(returns) if known else math.nan,
-        f"{prefix}/episode_return_max": max(returns) if known else math.nan,
-        f"{prefix}/episode_len_mean": math.fsum(lengths) / len(lengths) if known else math.nan,
+        f"{prefix}/episode_return_min": min(returns, default=math.nan),
+        f"{prefix}/episode_return_max": max(returns, default=math.nan),
+        **{f"{prefix}/{name}": math.fsum(of) / len(of) if of else math.nan for name, of in means.items()},
     }
 
 

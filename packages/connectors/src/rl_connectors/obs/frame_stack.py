@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -57,7 +57,7 @@ class FrameStack(ObsConnector):
 
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
         """Drop the oldest frame and add the newest; start anew where an episode begins."""
-        begins = np.flatnonzero(step.first)
+        begins = step.first.nonzero()[0]
 
         def push(frames: np.ndarray, newest: np.ndarray, blank: np.ndarray) -> np.ndarray:
             result = _shift(frames, newest)
@@ -66,7 +66,7 @@ class FrameStack(ObsConnector):
             return result
 
         frames = tree_map(push, state.slots, step.obs, self.blank)
-        return ConnectorState(slots=frames), replace(step, obs=frames)
+        return ConnectorState(slots=frames), step.with_obs(frames)
 
     def rebuild(self, state: ConnectorState, obs: Tree, first: np.ndarray) -> Tree:
         """Gather the frames of a whole rollout: row t holds rows t - k + 1 to t, none before its episode begins.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import numpy as np
@@ -68,7 +68,7 @@ class LeafwiseObs(ObsConnector):
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
         """Change the observations of all slots."""
         assert self.change is not None, "bound to a space by its chain"
-        return state, replace(step, obs=self.change(step.obs))
+        return state, step.with_obs(self.change(step.obs))
 
     def _change(self, space: Space) -> Callable[[Tree], Tree]:
         """Build the function that changes a batch of a space."""

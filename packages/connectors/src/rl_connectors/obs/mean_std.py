@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,14 @@ class MeanStdFilter(ObsConnector):
     spaces stay as they are.
 
     Its statistics are `count`, a number, and `mean` and `m2`, float64 trees in the structure of the observation without
-    the leaves that stay as they are; the variance is m2 / count.
+    the leaves that stay as they are; the variance is m2 / count. n more observations x change them by
+
+        mean += distance / (count + n),  m2 += sum of (x - old mean)^2 - distance^2 / (count + n)
+
+    where distance is the sum of x - old mean.
 
     Source: Chan, Golub & LeVeque 1979, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances",
-    equation 2.1.
+    equation 2.1, with the squares taken about the old mean.
     """
 
     clip: float = 10.0
@@ -125,12 +129,14 @@ class MeanStdFilter(ObsConnector):
             leaf, mean, m2 = _at(step.obs, path), _at(state.shared["mean"], path), _at(state.shared["m2"], path)
             batch = (leaf if rows is None else leaf[rows]).astype(np.float64)
             _check_finite(batch, leaf, path)
-            batch_mean = np.add.reduce(batch, axis=0) / num_rows
-            batch -= batch_mean
+            if not count:  # from here on distances are those from a mean that is near
+                mean = np.add.reduce(batch, axis=0) / num_rows
+            batch -= mean
+            distance = np.add.reduce(batch, axis=0) if count else 0.0
+            shift = distance / total
             np.square(batch, out=batch)
-            delta = batch_mean - mean
-            means.append(mean + delta * (num_rows / total))
-            m2s.append(m2 + np.add.reduce(batch, axis=0) + delta * delta * (count * num_rows / total))
+            means.append(mean + shift)
+            m2s.append(m2 + np.add.reduce(batch, axis=0) - distance * shift)
         return {"count": np.float64(total), "mean": self._tree(means), "m2": self._tree(m2s)}
 
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
@@ -143,15 +149,16 @@ class MeanStdFilter(ObsConnector):
         results = []
         for path in self.paths:
             leaf, mean, m2 = _at(step.obs, path), _at(state.shared["mean"], path), _at(state.shared["m2"], path)
-            result = leaf - mean
+            result = leaf.astype(np.float64)
+            result -= mean
             if count >= 2:
                 result /= np.sqrt(m2 / count) + self.epsilon
             _check_finite(result, leaf, path)
             np.maximum(result, -self.clip, out=result)
             np.minimum(result, self.clip, out=result)
             results.append(result.astype(np.float32))
-        return state, replace(
-            step, obs=tree_map(lambda place, leaf: leaf if place < 0 else results[place], self.places, step.obs)
+        return state, step.with_obs(
+            tree_map(lambda place, leaf: leaf if place < 0 else results[place], self.places, step.obs)
         )
 
     def merge(self, shared: Sequence[Tree], base: Tree) -> Tree:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -36,7 +36,7 @@ class BatchObsPreprocessor(ObsConnector):
 
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
         """Preprocess the observations of all slots."""
-        return state, replace(step, obs=self.preprocess(step.obs))
+        return state, step.with_obs(self.preprocess(step.obs))
 
 
 @dataclass(frozen=True)
@@ -68,4 +68,4 @@ class ObsPreprocessor(ObsConnector):
         """Preprocess the observations one after the other."""
         num_slots = len(next(iter(tree_leaves(step.obs))))
         rows = [tree_map(lambda leaf, at=slot: leaf[at], step.obs) for slot in range(num_slots)]
-        return state, replace(step, obs=tree_zip(np.stack, [self.preprocess(row) for row in rows]))
+        return state, step.with_obs(tree_zip(np.stack, [self.preprocess(row) for row in rows]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
@@ -74,7 +74,7 @@ class PrevActionsPrevRewards(ObsConnector):
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
         """Remember the action and the reward of the step, and add the parts."""
         slots, parts = {}, {}
-        begins = np.flatnonzero(step.first)
+        begins = step.first.nonzero()[0]
         if self.num_actions:
             assert self.flatten is not None, "bound to its spaces by its chain"
             taken = 0.0 if step.action is None else self.flatten(step.action)
@@ -82,7 +82,7 @@ class PrevActionsPrevRewards(ObsConnector):
             parts["prev_actions"] = actions.reshape(len(actions), -1)
         if self.num_rewards:
             parts["prev_rewards"] = slots["rewards"] = _remember(state.slots["rewards"], step.reward, begins)
-        return ConnectorState(slots=slots), replace(step, obs=add_parts(step.obs, parts))
+        return ConnectorState(slots=slots), step.with_obs(add_parts(step.obs, parts))
 
 
 def _remember(memory: np.ndarray, newest: np.ndarray | float, begins: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from gymnasium.spaces import Dict
@@ -44,7 +44,7 @@ class SelectKeys(ObsConnector):
 
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
         """Keep those parts."""
-        return state, replace(step, obs={key: step.obs[key] for key in self.keys})
+        return state, step.with_obs({key: step.obs[key] for key in self.keys})
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class SelectKey(ObsConnector):
 
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
         """Take that part."""
-        return state, replace(step, obs=step.obs[self.key])
+        return state, step.with_obs(step.obs[self.key])
 
 
 @dataclass(frozen=True)
@@ -109,4 +109,4 @@ class RenameKeys(ObsConnector):
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
         """Rename the parts."""
         names = dict(self.names)
-        return state, replace(step, obs={names.get(key, key): part for key, part in step.obs.items()})
+        return state, step.with_obs({names.get(key, key): part for key, part in step.obs.items()})

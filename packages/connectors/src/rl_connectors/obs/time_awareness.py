@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -56,7 +56,7 @@ class TimeAwareness(ObsConnector):
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
         """Count the step and add the part."""
         elapsed = (state.slots + 1) * ~step.first
-        return ConnectorState(slots=elapsed), replace(step, obs=self._add(step.obs, elapsed))
+        return ConnectorState(slots=elapsed), step.with_obs(self._add(step.obs, elapsed))
 
     def rebuild(self, state: ConnectorState, obs: Tree, first: np.ndarray) -> Tree:
         """Count the steps of a whole rollout; see `ObsConnector.rebuild`."""

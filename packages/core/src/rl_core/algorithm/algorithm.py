@@ -73,7 +73,8 @@ class Algorithm:
         window = self.config.env_runners.settings.metrics_num_episodes_for_smoothing
         self._returns: deque[float] = deque(maxlen=window)
         self._lengths: deque[float] = deque(maxlen=window)
-        self._evaluation = dict.fromkeys((f"evaluation/{key}" for key in EVALUATION_KEYS), math.nan)
+        self._parts = {name: deque[float](maxlen=window) for name in self.env_runner.episodes.parts}
+        self._evaluation = dict.fromkeys((f"evaluation/{key}" for key in (*EVALUATION_KEYS, *self._parts)), math.nan)
         self._min_steps = self.config.reporting.settings.min_sample_timesteps_per_iteration
         self._evaluation_interval = self.config.evaluation.settings.evaluation_interval
         self._timers = dict.fromkeys(TIMERS, 0.0)
@@ -168,6 +169,8 @@ class Algorithm:
         episodes = self.env_runner.episodes
         self._returns.extend(episodes.returns.tolist())
         self._lengths.extend(episodes.lengths.tolist())
+        for name, values in episodes.parts.items():
+            self._parts[name].extend(values.tolist())
         self.num_episodes += len(episodes.returns)
         self._iteration_episodes += len(episodes.returns)
         if self.callbacks.members:
@@ -189,7 +192,7 @@ class Algorithm:
             "env_steps_per_s": steps / elapsed,
             "time_this_iter_s": elapsed,
             "time_total_s": self.time_total_s,
-            **summarise("env_runners", self._returns, self._lengths),
+            **summarise("env_runners", self._returns, self._lengths, self._parts),
             "env_runners/num_episodes": self._iteration_episodes,
             "env_runners/num_episodes_lifetime": self.num_episodes,
             "env_runners/num_bad_observations": self.env_runner.num_bad_observations,
@@ -223,8 +226,9 @@ class Algorithm:
                 seed=stream_seed(self.config.debugging.settings.seed, "evaluation", self.iteration),
                 explore=settings.explore if explore is None else explore,
             )
+        parts = {name: values.tolist() for name, values in episodes.parts.items()}
         self._evaluation = {
-            **summarise("evaluation", episodes.returns.tolist(), episodes.lengths.tolist()),
+            **summarise("evaluation", episodes.returns.tolist(), episodes.lengths.tolist(), parts),
             "evaluation/episode_return_std": float(episodes.returns.std()),
             "evaluation/num_episodes": len(episodes.returns),
             "evaluation/training_iteration": self.iteration,
@@ -269,6 +273,7 @@ class Algorithm:
             "time_total_s": self.time_total_s,
             "returns": list(self._returns),
             "lengths": list(self._lengths),
+            "parts": {name: list(values) for name, values in self._parts.items()},
             "evaluation": dict(self._evaluation),
             "metrics": self.metrics.get_state(),
         }
@@ -313,9 +318,10 @@ class Algorithm:
         self.metrics.set_state(counters["metrics"])
         self.iteration, self.env_steps = counters["iteration"], counters["env_steps"]
         self.num_episodes, self.time_total_s = counters["num_episodes"], counters["time_total_s"]
-        for window, name in ((self._returns, "returns"), (self._lengths, "lengths")):
+        windows = ((self._returns, counters["returns"]), (self._lengths, counters["lengths"]))
+        for window, values in (*windows, *((self._parts[name], part) for name, part in counters["parts"].items())):
             window.clear()
-            window.extend(counters[name])
+            window.extend(values)
         self._evaluation = dict(counters["evaluation"])
 
     def _check_fit(self, state: Mapping[str, Any]) -> None:

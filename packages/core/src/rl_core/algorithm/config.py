@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import warnings
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
@@ -141,6 +142,14 @@ class AlgorithmConfig:
             name: Id of the module.
             connectors: What the learner does to each rollout first; None for nothing.
         """
+        num_steps = self.num_rollout_steps()
+        if module.is_recurrent and module.max_seq_len > num_steps:
+            warnings.warn(
+                f"max_seq_len={module.max_seq_len}, but a rollout has {num_steps} steps of each env slot, so that no "
+                f"gradient reaches further back. Set max_seq_len to {num_steps} or less, or "
+                "rollout_fragment_length or train_batch_size_per_learner for longer rollouts.",
+                stacklevel=2,
+            )
         return Learner(
             module,
             self.training.settings,

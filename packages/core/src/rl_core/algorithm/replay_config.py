@@ -77,7 +77,7 @@ class ReplayAlgorithmConfig(AlgorithmConfig):
         Raises:
             ConfigError: the module or the buffer cannot do what the settings ask for.
         """
-        self._check_sequences(module)
+        self._check_lengths(module)
         return ReplayLearner(
             module,
             self.training.settings,
@@ -88,10 +88,19 @@ class ReplayAlgorithmConfig(AlgorithmConfig):
             connectors=connectors,
         )
 
-    def _check_sequences(self, module: RLModule) -> None:
-        """Refuse a burn-in without memory, and sequences longer than what the buffer holds of an env slot."""
+    def _check_lengths(self, module: RLModule) -> None:
+        """Refuse a burn-in without memory, and sequences or windows longer than what the buffer holds of an env slot."""
         settings = self.training.settings
         burn_in, capacity = settings.burn_in_len, settings.replay_buffer_config.capacity
+        num_slots = self.env_runners.settings.num_envs_per_env_runner
+        stored = -(-capacity // num_slots)
+        most = settings.n_step if isinstance(settings.n_step, int) else settings.n_step[1]
+        if most > stored:
+            raise ConfigError(
+                f"n_step: got {settings.n_step}, but replay_buffer_config.capacity={capacity} holds {stored} steps of "
+                f"each of {num_slots} env slots, so that no window would be whole. Set capacity to at least "
+                f"{most * num_slots}, or a smaller n_step."
+            )
         if not module.is_recurrent:
             if burn_in:
                 raise ConfigError(
@@ -99,8 +108,7 @@ class ReplayAlgorithmConfig(AlgorithmConfig):
                     "date. Leave it at 0, or give the module of DQN a memory: use_lstm, use_gru or use_attention."
                 )
             return
-        num_slots = self.env_runners.settings.num_envs_per_env_runner
-        length, stored = burn_in + module.max_seq_len, -(-capacity // num_slots)
+        length = burn_in + module.max_seq_len
         if length > stored:
             raise ConfigError(
                 f"burn_in_len={burn_in} plus max_seq_len={module.max_seq_len} is {length} steps, but "

@@ -3,40 +3,82 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 from rl_core.connect.protocol import ActionConnector, ConnectorState, ObsConnector
-from rl_core.env.spaces import Space, flat_dim, flatten_batch
+from rl_core.env.spaces import Space, batch_flattener, describe, flat_dim
+from rl_core.errors import ConfigError, UnsupportedSpaceError
 from rl_core.records import Step, Tree
 
 
 @dataclass(frozen=True)
 class FlattenObs(ObsConnector):
-    """Any supported observation as one float vector: discrete parts one-hot, boxes flattened, dict and tuple joined."""
+    """Any supported observation as one float vector: discrete parts one-hot, boxes flattened, dict and tuple joined.
+
+    With `keys`, each of those parts of a Dict becomes a vector in its place, and the other parts stay as they are.
+    """
 
     rebuildable: ClassVar[bool] = True
-    space: Space | None = field(default=None, init=False, repr=False)
-    """The space it was bound to."""
+    keys: tuple[str, ...] | None = None
+    """Top-level keys of the parts to flatten; None makes one vector of everything."""
+    flatten: Callable[[Tree], Tree] | None = field(default=None, init=False, repr=False, compare=False)
+    """What flattens observations of the space it was bound to."""
+
+    def __post_init__(self) -> None:
+        """Check the keys."""
+        if self.keys is not None and not (isinstance(self.keys, tuple) and self.keys):
+            raise ConfigError(f"FlattenObs: got keys={self.keys!r}, expected a tuple of keys, or None for all at once.")
 
     def bind(self, observation_space: Space, action_space: Space) -> FlattenObs:
         """Return a copy that knows the space to flatten."""
         bound = copy.copy(self)
-        object.__setattr__(bound, "space", observation_space)
+        object.__setattr__(bound, "flatten", self._flattener(observation_space))
         return bound
 
     def output_space(self, observation_space: Space, action_space: Space) -> Space:
-        """A vector of as many numbers as the flattened space has."""
-        return Box(-np.inf, np.inf, (flat_dim(observation_space),), np.float32)
+        """Declare vectors of as many numbers as the flattened spaces have.
+
+        Raises:
+            UnsupportedSpaceError: there are `keys`, and the observation is no Dict or lacks one of them.
+        """
+        if self.keys is None:
+            return _flat_box(observation_space)
+        parts = self._parts(observation_space).items()
+        return Dict(OrderedDict((key, _flat_box(part) if key in self.keys else part) for key, part in parts))
 
     def __call__(self, state: ConnectorState, step: Step) -> tuple[ConnectorState, Step]:
         """Flatten the observations of all slots."""
-        assert self.space is not None, "FlattenObs is bound to a space by its chain"
-        return state, replace(step, obs=flatten_batch(self.space, step.obs, 1))
+        assert self.flatten is not None, "FlattenObs is bound to a space by its chain"
+        return state, step.with_obs(self.flatten(step.obs))
+
+    def _flattener(self, space: Space) -> Callable[[Tree], Tree]:
+        """Build the function that flattens batches of a space."""
+        if self.keys is None:
+            return batch_flattener(space)
+        parts = self._parts(space)
+        chosen = {key: batch_flattener(parts[key]) for key in self.keys}
+        return lambda obs: {key: chosen[key](part) if key in chosen else part for key, part in obs.items()}
+
+    def _parts(self, space: Space) -> Mapping[str, Space]:
+        """Return the parts of a Dict that has all `keys`."""
+        given = space.spaces if isinstance(space, Dict) else {}
+        missing = [key for key in self.keys or () if key not in given]
+        if missing:
+            raise UnsupportedSpaceError(
+                f"FlattenObs: keys names {missing[0]!r}, and {describe(space)} "
+                + (f"has only {list(given)}." if given else "is no Dict. Leave keys out to flatten it.")
+            )
+        return given
+
+
+def _flat_box(space: Space) -> Box:
+    return Box(-np.inf, np.inf, (flat_dim(space),), np.float32)
 
 
 @dataclass(frozen=True)

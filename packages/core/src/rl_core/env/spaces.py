@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -358,6 +358,37 @@ def flatten_batch(space: Space, tree: Tree, num_leading_axes: int = 1) -> np.nda
     _collect(space, tree, math.prod(leading), parts)
     flat = np.concatenate(parts, axis=1, dtype=np.float32, casting="unsafe")  # [N, D]
     return flat.reshape(*leading, flat.shape[1])
+
+
+def batch_flattener(space: Space) -> Callable[[Tree], np.ndarray[Any, Any]]:
+    """Return what flattens batches `[B, ...]` as `flatten_batch` does, quicker for nested Boxes of float32."""
+    nested = isinstance(space, spaces.Dict | spaces.Tuple)
+    if not nested or any(leaf.dtype != np.float32 for _, leaf in leaf_spaces(space)):
+        return lambda tree: flatten_batch(space, tree)
+    places = list(_places(space))
+
+    def flatten(tree: Tree) -> np.ndarray[Any, Any]:
+        parts = []
+        for path, width in places:
+            leaf = tree
+            for key in path:
+                leaf = leaf[key]
+            parts.append(leaf if leaf.ndim == 2 else leaf.reshape(len(leaf), width))
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+    return flatten
+
+
+def _places(space: Space, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], int]]:
+    """Yield how to get to each leaf, in order, and its width."""
+    if isinstance(space, spaces.Dict):
+        for key, child in space.spaces.items():
+            yield from _places(child, (*path, key))
+    elif isinstance(space, spaces.Tuple):
+        for index, child in enumerate(space.spaces):
+            yield from _places(child, (*path, index))
+    else:
+        yield path, _leaf_dim(space)
 
 
 def _first_leaf(tree: Tree) -> np.ndarray[Any, Any]:

@@ -32,12 +32,14 @@ def mask_logits(logits: Tensor, mask: Tensor) -> Tensor:
         Logits `[..., n]`.
 
     Raises:
-        ValueError: a row forbids everything. It is not looked at while a graph is recorded for an export.
+        ValueError: a row forbids everything. A recorded graph cannot refuse: there the row becomes NaN.
     """
     allowed = mask != 0
-    if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):  # type: ignore[attr-defined,no-untyped-call]
-        _check_mask(allowed)
-    return torch.where(allowed, logits, torch.finfo(logits.dtype).min / 2)
+    masked = torch.where(allowed, logits, torch.finfo(logits.dtype).min / 2)
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+        return torch.where(allowed.any(-1, keepdim=True), masked, torch.nan)
+    _check_mask(allowed)
+    return masked
 
 
 def _check_mask(allowed: Tensor) -> None:

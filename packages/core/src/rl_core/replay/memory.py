@@ -90,8 +90,9 @@ def require_room(num_bytes: int, *, count: int, what: str, folder: Path | None) 
     if num_bytes > free:
         each = num_bytes / count
         raise ConfigError(
-            f"replay: {count:,} {what} of {each:,.1f} bytes each take {num_bytes / GIB:.2f} GiB, but only "
-            f"{free / GIB:.2f} GiB {where}. What to do: {advice}; about {int(free / each):,} {what} would fit."
+            f"replay: {count:,} {what} of {each:,.1f} bytes each take {num_bytes:,} bytes ({num_bytes / GIB:.2f} GiB), "
+            f"but only {free:,} bytes ({free / GIB:.2f} GiB) {where}. What to do: {advice}; about "
+            f"{int(free / each):,} {what} would fit."
         )
 
 

@@ -40,10 +40,10 @@ class RolloutColumns:
         self.final_obs: list[Tree] = []
         self.final_states: list[Tree] = []
 
-    def add(self, time: int, decision: Decision, raw: Step, step: Step) -> None:
-        """Write one step: `raw` as the env gave it, `step` with the observations to keep and the reward."""
-        write(self.obs, time + 1, step.obs)
-        self.reward[time] = step.reward
+    def add(self, time: int, decision: Decision, raw: Step, obs: Tree, reward: np.ndarray) -> None:
+        """Write one step: `raw` as the env gave it, the observations to keep and the rewards of the connectors."""
+        write(self.obs, time + 1, obs)
+        self.reward[time] = reward
         self.raw_reward[time] = raw.reward
         self.terminated[time] = raw.terminated
         self.truncated[time] = raw.truncated

@@ -11,7 +11,7 @@ import torch
 from gymnasium.spaces import Space
 
 from rl_core.connect.chain import ChainState, as_tensor
-from rl_core.connect.protocol import ConnectorState
+from rl_core.connect.protocol import NO_SLOTS, ConnectorState
 from rl_core.env.check import find_bad_values
 from rl_core.env.protocol import VectorEnv
 from rl_core.errors import BadObservationError, CheckpointError, EnvError
@@ -97,12 +97,14 @@ class EnvRunner:
                 action = distribution.sample(dist_inputs, row_of(noise, time))
                 memory, env_action = policy.action_chain(memory, action, step.first)
                 raw = self.env.step(env_action)
-                kept = step = raw
+                kept, step, reward = raw, raw, raw.reward
                 if connectors:
-                    connectors, kept, step = self._connect(columns, time, PolicyState(state, connectors, ()), raw)
+                    before = PolicyState(state, connectors, ())
+                    connectors, kept, step, reward = self._connect(columns, time, before, raw)
                 elif len(raw.final_slots):
                     columns.add_final(time, raw.final_slots, raw.final_obs, state)
-                columns.add(time, Decision(action=action, dist_inputs=dist_inputs, state=state), raw, kept)
+                decision = Decision(action=action, dist_inputs=dist_inputs, state=state)
+                columns.add(time, decision, raw, kept.obs, reward)
                 if history is not None:
                     history.first[time + 1] = step.first
                 if recurrent:
@@ -144,7 +146,7 @@ class EnvRunner:
 
     def _connect(
         self, columns: RolloutColumns, time: int, before: PolicyState, raw: Step
-    ) -> tuple[ChainState, Step, Step]:
+    ) -> tuple[ChainState, Step, Step, np.ndarray]:
         """Pass the step at `time` through the connectors, with the observations that ended episodes.
 
         Args:
@@ -154,7 +156,7 @@ class EnvRunner:
             raw: As the env gave it.
 
         Returns:
-            The connectors' state, what is kept of the step, and what the next decision is made on.
+            The connectors' state, what is kept of the step, what the next decision is made on, and the rewards `[B]`.
         """
         guard = self._guard
         gap = None if guard is None else guard.bad
@@ -169,7 +171,7 @@ class EnvRunner:
                 columns.drop(time, unusable)
         if guard is not None and gap is not None and (gap | guard.bad).any():
             columns.drop(time, gap | guard.bad)
-        return after, dataclasses.replace(kept, reward=reward), step
+        return after, kept, step, reward
 
     def _look_at_final(self, connectors: ChainState, raw: Step) -> tuple[Tree, np.ndarray, np.ndarray]:
         """Pass the true last observations through the connectors without disturbing their state.
@@ -186,12 +188,17 @@ class EnvRunner:
             result[slots] = final
             return result
 
-        looked_at = dataclasses.replace(
-            raw,
+        looked_at = Step(
             obs=tree_map(put, raw.obs, raw.final_obs),
+            reward=raw.reward,
+            terminated=raw.terminated,
+            truncated=raw.truncated,
             first=np.zeros_like(raw.first),
-            final_slots=slots[:0],
+            artificial=raw.artificial,
+            final_slots=NO_SLOTS,
             final_obs=None,
+            action=raw.action,
+            infos=raw.infos,
         )
         while True:
             try:

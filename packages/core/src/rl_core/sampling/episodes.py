@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,6 +18,9 @@ class EpisodeStats:
     """`[K]`, float64: sums of rewards as the env gave them, undiscounted."""
     lengths: np.ndarray
     """`[K]`, int64: env steps."""
+    parts: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Further figures of episodes by the name of their mean in the result, such as shares of the return: arrays of any
+    length. A runner that has some gives all their names from the start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
