@@ -53,7 +53,7 @@ def test_what_is_no_number_is_refused():
 
 
 def test_summary_of_no_episodes_is_nan_under_the_same_names():
-    empty, full = summarise("p", [], []), summarise("p", [1.0, 3.0], [4, 8])
+    empty, full = summarise("p", [], [], {"part": []}), summarise("p", [1.0, 3.0], [4, 8], {"part": [5.0, 7.0]})
     assert list(empty) == list(full)
     assert all(math.isnan(value) for value in empty.values())
     assert full == {
@@ -61,6 +61,7 @@ def test_summary_of_no_episodes_is_nan_under_the_same_names():
         "p/episode_return_min": 1.0,
         "p/episode_return_max": 3.0,
         "p/episode_len_mean": 6.0,
+        "p/part": 6.0,
     }
 
 
