@@ -115,6 +115,15 @@ def test_sequences_longer_than_the_buffer_are_refused():
         config.training(burn_in_len=7).build()
 
 
+@pytest.mark.parametrize("n_step", [17, (1, 17)])
+def test_windows_longer_than_the_buffer_are_refused(n_step):
+    config = DQNConfig().environment("CartPole-v1").env_runners(num_envs_per_env_runner=2)
+    config.training(n_step=n_step, replay_buffer_config={"capacity": 31}, num_steps_sampled_before_learning_starts=10)
+    with pytest.raises(ConfigError, match="n_step: got .*17.* holds 16 steps of each of 2 env slots, .* at least 34"):
+        config.build()
+    config.training(replay_buffer_config={"capacity": 34}).build().stop()
+
+
 def test_settings_of_replay_are_unknown_on_policy():
     with pytest.raises(ConfigError, match="there is no setting 'tau'"):
         A2CConfig().training(tau=0.5)

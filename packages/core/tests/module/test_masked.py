@@ -93,6 +93,8 @@ def test_it_can_be_exported_with_its_mask():
     mask[0, 2:] = 0
     assert exported(obs, mask)[0, 2:].max() < -1e30
     torch.testing.assert_close(exported(obs, mask), module(obs, mask))
+    mask[1] = 0
+    assert exported(obs, mask).isnan().all(1).tolist() == [False, True, False], "a graph cannot refuse"
 
 
 @pytest.mark.parametrize(

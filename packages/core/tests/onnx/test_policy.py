@@ -11,6 +11,7 @@ from gymnasium import spaces
 from rl_core import ModelSettings, Policy
 from rl_core.connect.required import ActionToEnv
 from rl_core.errors import CheckpointError, ConfigError, RLError
+from rl_core.module import MaskedActorCritic
 from rl_core.module.spec import ModuleSpec
 from rl_core.onnx import OnnxPolicy, export_onnx
 from rl_core.onnx.metadata import KEY, pack, unpack
@@ -61,6 +62,21 @@ def test_a_state_is_not_changed_by_the_call_that_gets_it(path):
 def test_an_observation_of_another_shape_is_refused(path, obs):
     with pytest.raises(ValueError, match=r"act: obs has shape .*, expected \(2,\).*without a batch axis"):
         OnnxPolicy(path).act(obs)
+
+
+def test_a_mask_that_forbids_every_action_is_refused(tmp_path):
+    pytest.importorskip("onnxruntime")
+    space = spaces.Dict(observations=VECTOR, action_mask=spaces.MultiBinary(3))
+    policy = Policy(
+        ModuleSpec(module_class=MaskedActorCritic, model_config={}), space, DISCRETE, action_connectors=[ActionToEnv()]
+    )
+    exported = OnnxPolicy(export_onnx(policy, tmp_path / "policy.onnx"))
+    assert exported.act({"observations": OBS, "action_mask": np.array([0, 0, 1], np.int8)})[0] == 2
+    nothing = {"observations": OBS, "action_mask": np.zeros(3, np.int8)}
+    with pytest.raises(ValueError, match="act: the graph gave NaN .* an action mask in it that forbids every action"):
+        exported.act(nothing)
+    with pytest.raises(ValueError, match="action mask: 1 of 1 rows forbid every action"):
+        policy.act(nothing)
 
 
 def test_exploring_is_refused(path):

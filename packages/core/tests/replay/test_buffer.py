@@ -430,7 +430,7 @@ def test_priorities_that_make_no_sense_are_refused(value):
 def test_a_buffer_that_does_not_fit_says_what_is_asked_for_and_what_to_do():
     buffer = ReplayBuffer(10**12, num_slots=1, seed=0)
     with pytest.raises(
-        ConfigError, match=r"1,000,000,000,000 transitions of 21.0 bytes .* GiB, but only .*smaller replay"
+        ConfigError, match=r"1,000,000,000,000 transitions of 21.0 bytes .* GiB\), but only .*smaller replay"
     ):
         buffer.add(make_rollout(count_up(3)))
     assert len(buffer) == 0

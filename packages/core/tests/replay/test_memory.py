@@ -50,9 +50,8 @@ def test_this_machine_has_some_memory_with_or_without_kernel_files(tmp_path):
 
 def test_what_does_not_fit_is_refused_with_figures_and_advice(tmp_path):
     too_much = 10 * available_memory()
-    with pytest.raises(
-        ConfigError, match=r"replay: 1,000 things of .* bytes each take .* GiB.*folder.*things would fit"
-    ):
+    figures = rf"replay: 1,000 things of .* bytes each take {too_much:,} bytes \(.* GiB\), but only .*folder.*would fit"
+    with pytest.raises(ConfigError, match=figures):
         require_room(too_much, count=1000, what="things", folder=None)
     with pytest.raises(ConfigError, match=r"free on the disk of .*larger disk"):
         require_room(2 * shutil.disk_usage(tmp_path).total, count=1000, what="things", folder=tmp_path)

@@ -89,7 +89,7 @@ class ReplayAlgorithmConfig(AlgorithmConfig):
         )
 
     def _check_lengths(self, module: RLModule) -> None:
-        """Refuse a burn-in without memory, and sequences or windows longer than what the buffer holds of an env slot."""
+        """Refuse a burn-in without memory, and sequences or windows longer than the buffer holds of an env slot."""
         settings = self.training.settings
         burn_in, capacity = settings.burn_in_len, settings.replay_buffer_config.capacity
         num_slots = self.env_runners.settings.num_envs_per_env_runner
