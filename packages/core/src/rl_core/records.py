@@ -56,7 +56,7 @@ class Step:
     """The vector env's info arrays, as gymnasium gives them."""
 
     def with_obs(self, obs: Tree) -> Step:
-        """Return the step with other observations; `dataclasses.replace` takes twice as long, in every piece and step."""
+        """Return the step with other observations, in half the time of `dataclasses.replace`."""
         return Step(
             obs=obs,
             reward=self.reward,

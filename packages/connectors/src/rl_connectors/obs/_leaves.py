@@ -48,7 +48,7 @@ def flattener(space: Space) -> Callable[[Tree], np.ndarray]:
     """Return what flattens batches `[B, ...]` of a space to `[B, D]` as `flatten_batch` does."""
     if isinstance(space, Discrete) and space.n <= _LARGEST_TABLE:
         table, start = np.eye(int(space.n), dtype=np.float32), int(space.start)
-        return (lambda batch: table.take(batch - start, axis=0)) if start else lambda batch: table.take(batch, axis=0)
+        return lambda batch: table.take(batch - start if start else batch, axis=0)
     return lambda batch: flatten_batch(space, batch)
 
 

@@ -32,7 +32,8 @@ class FlattenObs(ObsConnector):
 
     def __post_init__(self) -> None:
         """Check the keys."""
-        if self.keys is not None and not (isinstance(self.keys, tuple) and self.keys):
+        keys: object = self.keys
+        if keys is not None and not (isinstance(keys, tuple) and keys):
             raise ConfigError(f"FlattenObs: got keys={self.keys!r}, expected a tuple of keys, or None for all at once.")
 
     def bind(self, observation_space: Space, action_space: Space) -> FlattenObs:
