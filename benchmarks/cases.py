@@ -60,6 +60,12 @@ MEASUREMENTS = {
         name="pong_sampling", value="env_steps_per_s", better="higher", columns=("cpu_share",)
     ),
     "recurrent": Measurement(name="recurrent", value="env_steps_per_s", better="higher", columns=("num_parameters",)),
+    "connectors": Measurement(
+        name="connectors",
+        value="share",
+        better="lower",
+        columns=("env_steps_per_s", "without_per_s", "bytes_share"),
+    ),
     "replay": Measurement(name="replay", value="microseconds", better="lower", columns=()),
     "act": Measurement(name="act", value="microseconds", better="lower", columns=()),
     "startup": Measurement(
@@ -94,6 +100,10 @@ def cases(measurement: str) -> Iterator[Case]:
     elif measurement == "recurrent":
         yield Case(contestant="ours", group="8 envs", variant="feed-forward")
         yield Case(contestant="ours", group="8 envs", variant="LSTM", settings={"memory": True})
+    elif measurement == "connectors":
+        for vector in ("sync", "vector_entry_point"):
+            settings = {"num_envs": 64, "vector": vector}
+            yield Case(contestant="ours", group=f"64 envs, {vector.partition('_')[0]}", settings=settings)
     elif measurement in ("replay", "act"):
         yield Case(contestant="ours", group="one call")
     elif measurement == "startup":

@@ -135,6 +135,56 @@ def recurrent(work: Work) -> Figures:
     return {**_rate_of(config_, work), "num_parameters": parameters}
 
 
+def connectors(work: Work) -> Figures:
+    """Measure what mean/std, frame stack and previous actions cost of sampling, and what frame stacking ships.
+
+    With and without take turns, each for the processor time of one rollout, so that other processes hit both alike.
+    `bytes_share` compares the observations of a rollout with `FrameStack(4)` with the stacks they stand for.
+    """
+    import statistics
+
+    from rl_connectors import FrameStack, MeanStdFilter, PrevActionsPrevRewards
+
+    pieces = (MeanStdFilter(), FrameStack(4), PrevActionsPrevRewards())
+    without, with_pieces = (
+        config(work).env_runners(env_to_module_connector=chosen).build().env_runner for chosen in ((), pieces)
+    )
+    for _ in range(work.warmup):
+        without.sample()
+        with_pieces.sample()
+    times: dict[Any, list[float]] = {without: [], with_pieces: []}
+    started = time.perf_counter()
+    while time.perf_counter() - started < work.seconds:
+        for runner, found in times.items():
+            clock = time.process_time()
+            env_steps = runner.sample().env_steps
+            found.append((time.process_time() - clock) / env_steps)
+    bare, full = map(statistics.median, times.values())
+    return {
+        "share": 1 - bare / full,
+        "env_steps_per_s": 1 / full,
+        "without_per_s": 1 / bare,
+        "bytes_share": _shipped_share(work, FrameStack(4)),
+    }
+
+
+def _shipped_share(work: Work, piece: Any) -> float:
+    """Compare the bytes of observations in a rollout with those that the learner makes of them."""
+    from rl_core.algorithm.components import make_learner_chain
+    from rl_core.tree import tree_leaves
+
+    algorithm_config = config(work).env_runners(env_to_module_connector=(piece,))
+    runner = algorithm_config.build().env_runner
+    rollout = runner.sample()
+    rebuilt = make_learner_chain(algorithm_config, runner.policy, seed=0)(rollout)[0]
+
+    def size(tree: Any) -> int:
+        return sum(leaf.nbytes for leaf in tree_leaves(tree) if leaf is not None)
+
+    shipped = size((rollout.obs, rollout.final_obs, rollout.history.slots, rollout.history.first))
+    return float(shipped / size((rebuilt.obs, rebuilt.final_obs)))
+
+
 def replay(work: Work) -> Figures:
     """Measure drawing 256 of a million transitions in proportion to their priorities."""
     import numpy as np
