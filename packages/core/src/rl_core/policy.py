@@ -6,8 +6,10 @@ be read without the training config, the env or Ray.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +160,28 @@ class Policy:
             "version": self.version,
             "tensors": dict(self.module.state_dict()),
         }
+
+    def check_connectors(self, saved: Mapping[str, Any]) -> None:
+        """Compare the connectors of a saved policy with these, by class and place.
+
+        Args:
+            saved: What its `get_state` gave.
+
+        Raises:
+            CheckpointError: they are others; the message names the first that differs.
+        """
+        for what, chain, stored in (
+            ("Observation", self.obs_chain, saved["obs_connectors"]),
+            ("Action", self.action_chain, saved["action_connectors"]),
+        ):
+            own = [type(piece).__name__ for piece in chain.pieces]
+            given = [re.split("[:.]", piece["$object"])[-1] for piece in stored]
+            for place, (mine, other) in enumerate(zip_longest(own, given, fillvalue="none")):
+                if mine != other:
+                    raise CheckpointError(
+                        f"{what} connector {place} of the checkpoint is {other}, of this run {mine}: the checkpoint "
+                        f"has {given}, this run has {own}. Build it with the connectors the checkpoint was saved with."
+                    )
 
     @classmethod
     def from_state(

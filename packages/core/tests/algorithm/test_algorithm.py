@@ -412,7 +412,7 @@ class OtherCartPole(gymnasium.Wrapper):
         (make_config().rl_module(model_config={"fcnet_hiddens": [8, 8]}), "is missing|is not in this module"),
         (
             make_config().env_runners(env_to_module_connector=(RunningMean(),)),
-            "0 observation connectors, this run has 1",
+            "Observation connector 0 of the checkpoint is none, of this run RunningMean",
         ),
     ],
 )

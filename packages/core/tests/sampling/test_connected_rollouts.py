@@ -165,6 +165,18 @@ def test_the_result_counts_bad_observations():
     assert PPOConfig().environment("CartPole-v1").build().train()["env_runners/num_bad_observations"] == 0
 
 
+def test_evaluation_goes_on_over_bad_observations_where_training_does():
+    options = {"mode": AutoresetMode.SAME_STEP, "num_envs": 2}
+    whole = make_runner(ObservationIsTimeEnv, **options).evaluate(num_episodes=4, seed=5, explore=False)
+    runner = make_runner(ObservationIsTimeEnv, connectors=[RefuseAbove(2.0)], drop_bad_observations=True, **options)
+    episodes = runner.evaluate(num_episodes=4, seed=5, explore=False)
+    assert episodes.returns.tolist() == whole.returns.tolist(), "all its steps count"
+    with pytest.raises(BadObservationError, match="is above 2"):
+        make_runner(ObservationIsTimeEnv, connectors=[RefuseAbove(2.0)], **options).evaluate(
+            num_episodes=4, seed=5, explore=False
+        )
+
+
 class Breaks(RewardOfObs):
     def __call__(self, state, step):
         raise IndexError("no such column")

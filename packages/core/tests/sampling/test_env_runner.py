@@ -9,10 +9,11 @@ from gymnasium.vector import AutoresetMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runners import SEED, make_runner
-from stateful_connectors import FrameStack, NegateReward, RunningMean
+from stateful_connectors import FrameStack, NegateReward, RepeatAction, RunningMean, SwapActions
 
 from rl_core import RLModule
 from rl_core.algorithms.ppo import PPOSettings, prepare
+from rl_core.connect.required import ActionToEnv
 from rl_core.env.spaces import same_space
 from rl_core.errors import CheckpointError, EnvError
 from rl_core.module.spec import ModuleSpec
@@ -434,6 +435,20 @@ def test_a_state_of_other_connectors_is_refused(connectors, message):
     runner.sample()
     with pytest.raises(CheckpointError, match=message):
         make_runner(ObservationIsTimeEnv, connectors=connectors).set_state(runner.get_state())
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        ((), "memory of 2 action connectors, this run has 1"),
+        ((SwapActions(),), "memory of the action connector SwapActions has shapes .*, expected"),
+    ],
+)
+def test_a_state_of_other_action_connectors_is_refused(actions, message):
+    runner = make_runner(CountdownEnv, actions=[RepeatAction(), ActionToEnv()])
+    runner.sample()
+    with pytest.raises(CheckpointError, match=message):
+        make_runner(CountdownEnv, actions=[*actions, ActionToEnv()]).set_state(runner.get_state())
 
 
 def test_evaluating_with_the_sampling_runner_begins_new_episodes_afterwards():

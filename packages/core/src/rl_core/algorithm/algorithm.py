@@ -342,6 +342,7 @@ class Algorithm:
                         f"The checkpoint is of another env: the {what.replace('_', ' ')} of policy {name!r} differs: "
                         f"{difference}. Restore it with the env it was trained on."
                     )
+            policy.check_connectors(policies[name])
 
     @staticmethod
     def from_checkpoint(path: str | Path, *, allow: Collection[str] = ()) -> Algorithm:

@@ -156,7 +156,7 @@ class ObsChain:
                 f"{', '.join(type(piece).__name__ for piece in self.pieces) or 'none'}. Use the same ones."
             )
         for place, (piece, expected, given) in enumerate(zip(self.pieces, own, shared, strict=True)):
-            shapes = [[np.shape(leaf) for leaf in tree_leaves(part)] for part in (expected, given)]
+            shapes = [tree_map(np.shape, part) for part in (expected, given)]
             if shapes[0] != shapes[1]:
                 raise CheckpointError(
                     f"The saved statistics of observation connector {place} ({type(piece).__name__}) have shapes "

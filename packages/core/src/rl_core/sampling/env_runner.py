@@ -22,7 +22,7 @@ from rl_core.sampling.columns import RolloutColumns, row_of
 from rl_core.sampling.episodes import Episode, EpisodeCounter, EpisodeStats
 from rl_core.sampling.evaluate import evaluate
 from rl_core.sampling.recorder import EpisodeRecorder
-from rl_core.tree import tree_leaves, tree_map
+from rl_core.tree import tree_map
 
 
 class EnvRunner:
@@ -253,7 +253,8 @@ class EnvRunner:
     def evaluate(self, *, num_episodes: int, seed: int, explore: bool) -> EpisodeStats:
         """Play exactly so many episodes; the episodes being sampled are given up."""
         self._step = None
-        return evaluate(self.env, self.policy, num_episodes=num_episodes, seed=seed, explore=explore)
+        guard = None if self._guard is None else ObservationGuard(self.env.num_envs)
+        return evaluate(self.env, self.policy, num_episodes=num_episodes, seed=seed, explore=explore, guard=guard)
 
     def set_weights(self, weights: Weights) -> None:
         """Act with newer weights from the next step on."""
@@ -298,6 +299,7 @@ class EnvRunner:
         self.generator.set_state(state["generator"])
         self.seed = state["seed"]
         pieces = tuple(ConnectorState(*given) for given in state["connectors"])
+        self._check_action_memory(state["action_memory"])
         self.policy.shared = self._checked_statistics(pieces)
         if state["env"] is None or state["num_envs"] != self.env.num_envs:
             self._state = self.policy.initial_state(self.env.num_envs, seed=self.seed)
@@ -325,17 +327,34 @@ class EnvRunner:
         self.policy.obs_chain.check_shared(shared)
         own = self.policy.obs_chain.initial_state(self.env.num_envs)
         for piece, expected, given in zip(self.policy.obs_chain.pieces, own, pieces, strict=True):
-            shapes = [[np.shape(leaf)[1:] for leaf in tree_leaves(state.slots)] for state in (expected, given)]
-            if shapes[0] != shapes[1]:
-                raise CheckpointError(
-                    f"The saved memory of the observation connector {type(piece).__name__} has shapes {shapes[1]}, "
-                    f"expected {shapes[0]}. Build this run with the settings it was saved with."
-                )
+            _check_memory(f"observation connector {type(piece).__name__}", expected.slots, given.slots)
         return shared
+
+    def _check_action_memory(self, memory: tuple[Tree, ...]) -> None:
+        """Compare the saved memory of the action connectors with that of this run's."""
+        chain = self.policy.action_chain
+        if len(memory) != len(chain.pieces):
+            raise CheckpointError(
+                f"The saved state has the memory of {len(memory)} action connectors, this run has {len(chain.pieces)}. "
+                "Use the same ones."
+            )
+        own = chain.initial_state(self.env.num_envs, seed=self.seed)
+        for piece, expected, given in zip(chain.pieces, own, memory, strict=True):
+            _check_memory(f"action connector {type(piece).__name__}", expected, given)
 
     def close(self) -> None:
         """Close the env."""
         self.env.close()
+
+
+def _check_memory(who: str, expected: Tree, given: Tree) -> None:
+    """Compare the saved memory of a connector with its own `[B, ...]`, whatever the number of slots is."""
+    shapes = [tree_map(lambda leaf: np.shape(leaf)[1:], memory) for memory in (expected, given)]
+    if shapes[0] != shapes[1]:
+        raise CheckpointError(
+            f"The saved memory of the {who} has shapes {shapes[1]}, expected {shapes[0]}. Build this run with the "
+            "settings it was saved with."
+        )
 
 
 def _describe_bad_final(space: Space[Any], final: Tree, rollout: Rollout) -> str:

@@ -5,14 +5,25 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from rl_core.connect.chain import ChainState
 from rl_core.env.protocol import VectorEnv
 from rl_core.policy import Policy, restart_state
+from rl_core.records import Step
+from rl_core.sampling.bad_observations import ObservationGuard
 from rl_core.sampling.columns import allocate, row_of, write
 from rl_core.sampling.episodes import EpisodeStats
 from rl_core.tree import tree_map
 
 
-def evaluate(env: VectorEnv, policy: Policy, *, num_episodes: int, seed: int, explore: bool) -> EpisodeStats:
+def evaluate(
+    env: VectorEnv,
+    policy: Policy,
+    *,
+    num_episodes: int,
+    seed: int,
+    explore: bool,
+    guard: ObservationGuard | None = None,
+) -> EpisodeStats:
     """Play exactly `num_episodes` episodes, each slot its fixed share of them.
 
     Taking whichever episodes end first would favour short ones; a share per slot does not.
@@ -23,6 +34,7 @@ def evaluate(env: VectorEnv, policy: Policy, *, num_episodes: int, seed: int, ex
         num_episodes: Number of episodes.
         seed: Of the env and of the actions.
         explore: Draw actions; otherwise take the distribution's mode.
+        guard: Lets the last good observation stand in for one that a connector refuses; None raises.
     """
     num_slots, module, chain = env.num_envs, policy.module, policy.obs_chain
     distribution = module.distribution
@@ -31,7 +43,13 @@ def evaluate(env: VectorEnv, policy: Policy, *, num_episodes: int, seed: int, ex
     generator = torch.Generator().manual_seed(seed)
     state = policy.initial_state(num_slots, seed=seed)
     module_state, memory = state.module, state.action_memory
-    connectors, step = chain(state.connectors, env.reset(seed))
+
+    def connect(raw: Step) -> tuple[ChainState, Step]:
+        return chain(connectors, raw)
+
+    connectors = state.connectors
+    raw = env.reset(seed)
+    connectors, step = guard(connect, raw) if guard else connect(raw)
     row = allocate(step.obs, 1)
     inputs = tree_map(torch.from_numpy, row)
     open_return, open_length = np.zeros(num_slots), np.zeros(num_slots, np.int64)
@@ -47,7 +65,7 @@ def evaluate(env: VectorEnv, policy: Policy, *, num_episodes: int, seed: int, ex
                 action = distribution.mode(dist_inputs)
             memory, env_action = policy.action_chain(memory, action, step.first)
             raw = env.step(env_action)
-            connectors, step = chain(connectors, raw)
+            connectors, step = guard(connect, raw) if guard else connect(raw)
             if module_state != () and step.first.any():
                 module_state = restart_state(module, module_state, step.first)
             open_return += raw.reward
