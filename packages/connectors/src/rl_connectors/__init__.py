@@ -17,7 +17,7 @@ from rl_connectors.learner.rnd import RandomNetworkDistillation
 from rl_connectors.learner.symmetry import Symmetry
 from rl_connectors.obs.cast import CastObs
 from rl_connectors.obs.frame_stack import FrameStack
-from rl_connectors.obs.image import ChannelsFirst, GrayImage, ResizeImage, ScaleImage
+from rl_connectors.obs.image import ChannelsFirst, ChannelsLast, GrayImage, ResizeImage, ScaleImage
 from rl_connectors.obs.leafwise import LeafwiseObs
 from rl_connectors.obs.mean_std import MeanStdFilter
 from rl_connectors.obs.one_hot import OneHotObs
@@ -36,6 +36,7 @@ __all__ = [
     "BatchObsPreprocessor",
     "CastObs",
     "ChannelsFirst",
+    "ChannelsLast",
     "ClipAction",
     "ClipReward",
     "CountBasedCuriosity",

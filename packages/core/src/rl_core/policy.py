@@ -42,6 +42,8 @@ class PolicyState:
     """`[B, ...]`: of the action connectors."""
     action: Tree = None
     """`[B, ...]`: the env action of the call before; None at the start of an episode."""
+    begins: bool = False
+    """The next observation is the first of an episode."""
 
 
 class Policy:
@@ -108,6 +110,7 @@ class Policy:
             module=self.module.initial_state(num_slots),
             connectors=chain.with_shared(chain.initial_state(num_slots), self.shared),
             action_memory=self.action_chain.initial_state(num_slots, seed=self._seed if seed is None else seed),
+            begins=True,
         )
 
     def act(
@@ -117,7 +120,8 @@ class Policy:
 
         Args:
             obs: One observation of `observation_space`, without a batch axis.
-            state: What the previous call of this episode returned; None begins an episode.
+            state: What the previous call of this episode returned; None begins an episode, as does `initial_state()`,
+                which takes a seed for action connectors that draw random numbers.
             reward: Of the step that led here, for connectors that show the policy its rewards.
             explore: Draw from the distribution instead of taking its mode.
 
@@ -128,8 +132,8 @@ class Policy:
             ValueError: the observation does not have the shape of the observation space.
             BadObservationError: a connector cannot use it.
         """
-        step = single_step(batch_of_one(self.observation_space, obs), state, reward)
         state = state or self.initial_state()
+        step = single_step(batch_of_one(self.observation_space, obs), state, reward)
         connectors, step = self.obs_chain(state.connectors, step)
         with torch.inference_mode():
             dist_inputs, module_state = self.module.forward_policy(tree_map(as_tensor, step.obs), state.module)
@@ -273,18 +277,18 @@ def with_required_connector(
 _ZERO_REWARD, _FALSE, _TRUE = np.zeros(1, np.float32), np.zeros(1, bool), np.ones(1, bool)
 
 
-def single_step(obs: Tree, state: PolicyState | None, reward: float) -> Step:
-    """Make the step of one slot outside training; no state begins an episode."""
+def single_step(obs: Tree, state: PolicyState, reward: float) -> Step:
+    """Make the step of one slot outside training."""
     return Step(
         obs=obs,
         reward=np.full(1, reward, np.float32) if reward else _ZERO_REWARD,
         terminated=_FALSE,
         truncated=_FALSE,
-        first=_TRUE if state is None else _FALSE,
+        first=_TRUE if state.begins else _FALSE,
         artificial=_FALSE,
         final_slots=NO_SLOTS,
         final_obs=None,
-        action=None if state is None else state.action,
+        action=state.action,
     )
 
 

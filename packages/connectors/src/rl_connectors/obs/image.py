@@ -6,7 +6,7 @@ Put them before `FrameStack`: a stack of gray images looks like one image with a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -119,10 +119,29 @@ class ChannelsFirst(LeafwiseObs):
 
     def convert(self, leaf: Space) -> tuple[Space, BatchFn] | None:
         """Move the channels of a leaf if it is an image."""
-        if not (isinstance(leaf, Box) and len(leaf.shape) == 3 and (leaf.dtype == np.uint8 or leaf.dtype.kind == "f")):
+        if not _is_volume(leaf):
             return None
         low, high = (bound.transpose(2, 0, 1) for bound in (leaf.low, leaf.high))
         return Box(low, high, low.shape, leaf.dtype.type), lambda images: images.transpose(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class ChannelsLast(LeafwiseObs):
+    """Images `[C, H, W]`, uint8 or float, as `[H, W, C]`, which resizing and making gray take."""
+
+    takes: ClassVar[str] = "uint8 and float boxes of shape [C, H, W]"
+
+    def convert(self, leaf: Space) -> tuple[Space, BatchFn] | None:
+        """Move the channels of a leaf if it is an image."""
+        if not _is_volume(leaf):
+            return None
+        low, high = (bound.transpose(1, 2, 0) for bound in (leaf.low, leaf.high))
+        return Box(low, high, low.shape, leaf.dtype.type), lambda images: images.transpose(0, 2, 3, 1)
+
+
+def _is_volume(leaf: Space) -> TypeGuard[Box]:
+    """Whether a leaf has the three axes and the numbers of an image."""
+    return isinstance(leaf, Box) and len(leaf.shape) == 3 and (leaf.dtype == np.uint8 or leaf.dtype.kind == "f")
 
 
 @dataclass(frozen=True)

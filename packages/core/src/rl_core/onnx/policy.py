@@ -90,13 +90,18 @@ class OnnxPolicy:
                 f"{expected[1]}."
             )
 
-    def initial_state(self) -> PolicyState:
-        """Make the state at the start of an episode, with the statistics the policy was trained with."""
+    def initial_state(self, *, seed: int = 0) -> PolicyState:
+        """Make the state at the start of an episode, with the statistics the policy was trained with.
+
+        Args:
+            seed: Of action connectors that draw random numbers.
+        """
         chain = self._obs_chain
         return PolicyState(
             module=self._initial,
             connectors=chain.with_shared(chain.initial_state(1), self._shared),
-            action_memory=self._action_chain.initial_state(1, seed=0),
+            action_memory=self._action_chain.initial_state(1, seed=seed),
+            begins=True,
         )
 
     def act(
@@ -106,7 +111,7 @@ class OnnxPolicy:
 
         Args:
             obs: One observation of `observation_space`, without a batch axis.
-            state: What the previous call of this episode returned; None begins an episode.
+            state: What the previous call of this episode returned; None begins an episode, as does `initial_state()`.
             reward: Of the step that led here, for connectors that show the policy its rewards.
             explore: Must be False: the graph has no random numbers.
 
@@ -123,8 +128,8 @@ class OnnxPolicy:
                 "OnnxPolicy.act: got explore=True, but an exported policy has no random numbers. Use Policy, or sample "
                 "from the output 'dist_inputs' yourself."
             )
-        step = single_step(batch_of_one(self.observation_space, obs), state, reward)
         state = state or self.initial_state()
+        step = single_step(batch_of_one(self.observation_space, obs), state, reward)
         connectors, step = self._obs_chain(state.connectors, step)
         leaves = tree_leaves(tree_map(lambda dtype, leaf: leaf.astype(dtype, copy=False), self._obs_dtypes, step.obs))
         feed = dict(zip(self._inputs, (*leaves, *state.module), strict=True))
