@@ -168,12 +168,19 @@ class Policy:
     def check_connectors(self, saved: Mapping[str, Any]) -> None:
         """Compare the connectors of a saved policy with these, by class and place.
 
+        Other settings are fine as long as the saved weights and states fit.
+
         Args:
             saved: What its `get_state` gave.
 
         Raises:
-            CheckpointError: they are others; the message names the first that differs.
+            CheckpointError: they are others, or their settings differ and the weights do not fit; the message names
+                the first that differs.
         """
+        shapes = [
+            {name: tuple(leaf.shape) for name, leaf in t.items()} for t in (self.module.state_dict(), saved["tensors"])
+        ]
+        fits = shapes[0] == shapes[1]
         for what, chain, stored in (
             ("Observation", self.obs_chain, saved["obs_connectors"]),
             ("Action", self.action_chain, saved["action_connectors"]),
@@ -185,6 +192,12 @@ class Policy:
                     raise CheckpointError(
                         f"{what} connector {place} of the checkpoint is {other}, of this run {mine}: the checkpoint "
                         f"has {given}, this run has {own}. Build it with the connectors the checkpoint was saved with."
+                    )
+            for place, (piece, other) in enumerate(zip(chain.pieces, stored, strict=True)):
+                if not fits and encode(piece)["fields"] != other["fields"]:
+                    raise CheckpointError(
+                        f"{what} connector {place} of the checkpoint is {own[place]} with {other['fields']}, of this "
+                        f"run {piece!r}, and the saved weights do not fit. Use the settings of the checkpoint."
                     )
 
     @classmethod

@@ -10,7 +10,7 @@ import torch
 
 from rl_core.connect.protocol import ActionConnector, ConnectorState, ObsConnector
 from rl_core.connect.table import chain_table
-from rl_core.env.spaces import Space, describe
+from rl_core.env.spaces import Space, describe, leaf_spaces
 from rl_core.errors import BadObservationError, CheckpointError, ConfigError, EnvError
 from rl_core.records import History, Step, Tree
 from rl_core.tree import tree_leaves, tree_map
@@ -85,6 +85,7 @@ class ObsChain:
                 raise EnvError(
                     f"Observation connector {place} ({type(piece).__name__}) failed on observations that should be in "
                     f"{describe(self.spaces[place])}: {type(error).__name__}: {error}"
+                    + _changed_shape(self.spaces[place], step)
                 ) from error
         return tuple(after), step
 
@@ -172,6 +173,19 @@ class ObsChain:
         """
         by_piece = zip(self.pieces, zip(*shared, strict=True), base, strict=True)
         return tuple(piece.merge(parts, before) for piece, parts, before in by_piece)
+
+
+def _changed_shape(space: Space, step: Step) -> str:
+    """Say which part of a step's observations has another shape than the space says, if one has."""
+    leaves = list(tree_leaves(step.obs))
+    for (path, leaf), given in zip(leaf_spaces(space), leaves, strict=False):
+        expected = (len(step.first), *(leaf.shape or ()))
+        if np.shape(given) != expected:
+            return (
+                f". It got obs{path} of shape {np.shape(given)}, expected {expected}: what comes before it left its "
+                "declared space. Correct the env's spaces, or that connector's output_space."
+            )
+    return ""
 
 
 class ActionChain:

@@ -104,7 +104,7 @@ class GymVectorEnv:
             raise EnvError(f"{self.name} raised {type(error).__name__} in step: {error}") from error
         if self._composite:
             obs = _plain(self.observation_space, obs)
-        if not self._checked:
+        if not self._checked or (not self._composite and obs.shape[1:] != self.observation_space.shape):
             self._check_step(obs, reward, terminated, truncated)
         first = artificial = self._none
         final_slots, final_obs = self._no_slots, None
