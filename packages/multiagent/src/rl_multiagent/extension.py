@@ -1,0 +1,170 @@
+"""`config.use(MultiAgent(...))`: many agents in one env, each played by a policy of its own or a shared one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rl_core import AlgorithmConfig, Components, Extension, Policy
+from rl_core.algorithm.components import Context, Purpose, Runner, Updater, make_learner_chain
+from rl_core.config.codec import Storable
+from rl_core.connect.chain import ActionChain
+from rl_core.connect.required import ActionToEnv
+from rl_core.errors import ConfigError
+from rl_core.learning.optimizer import optimizer_factory
+from rl_core.policy import with_required_connector
+from rl_core.rng import stream_seed
+from rl_multiagent.env.layout import AgentKind, AgentLayout
+from rl_multiagent.env.make import make_agents_env
+from rl_multiagent.learner import MultiLearner
+from rl_multiagent.mapping import PolicyMapper, PolicyMappingFn, check_columns
+from rl_multiagent.sampling.runner import MultiAgentRunner
+
+
+@dataclass(frozen=True)
+class PolicySpec(Storable):
+    """What one policy has of its own; everything else is as the run's config says."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings by dotted name, such as `{"training.lr": 1e-3, "rl_module.model_config.fcnet_hiddens": (32,)}`."""
+    algorithm: type[AlgorithmConfig] | None = None
+    """Config class of the algorithm that trains it, such as `DQNConfig`; None takes the run's config."""
+    module_class: Any = None
+    """Its module, derived from RLModule: one that learns, or that plays by rules; None as the config says."""
+    like: str | None = None
+    """Name of an agent whose spaces it is for: needed where agents differ and the mapping is a function."""
+
+
+@dataclass(frozen=True)
+class MultiAgent(Extension):
+    """Lets policies play the agents of a `MultiAgentEnv`, PettingZoo env or OpenSpiel game.
+
+    Example:
+        >>> config.use(MultiAgent(policies=("left", "right")))  # each agent's policy is called as the agent
+        >>> config.use(MultiAgent())  # one policy for all agents
+        >>> config.use(MultiAgent(policies={"main": PolicySpec(), "old": PolicySpec()}, policy_mapping_fn=match,
+        ...     policies_to_train=("main",)))
+    """
+
+    policies: Mapping[str, PolicySpec] | tuple[str, ...] = ("default",)
+    """Policies by id, or ids alone where all are as the config says."""
+    policy_mapping_fn: Mapping[str, str] | PolicyMappingFn | None = None
+    """From agents to policies: a mapping; a function `(agent, episode) -> policy`, asked at the beginning of every
+    episode; or None: the only policy plays everyone, or each agent's is called as the agent."""
+    policies_to_train: tuple[str, ...] | None = None
+    """Ids of the policies that learn; None for all whose module has parameters."""
+
+    def __post_init__(self) -> None:
+        """Check names.
+
+        Raises:
+            ConfigError: there is no policy, or one to train does not exist.
+        """
+        specs = self.policies
+        if not isinstance(specs, Mapping):
+            specs = {name: PolicySpec() for name in specs}
+        if not specs:
+            raise ConfigError("MultiAgent: policies is empty. Name at least one.")
+        for name, spec in specs.items():
+            if not isinstance(spec, PolicySpec):
+                raise ConfigError(f"MultiAgent: policy {name!r} is {spec!r}, expected a PolicySpec.")
+        strangers = sorted(set(self.policies_to_train or ()) - set(specs))
+        if strangers:
+            raise ConfigError(
+                f"MultiAgent: policies_to_train names {strangers[0]!r}, but there are only {', '.join(specs)}."
+            )
+        object.__setattr__(self, "policies", dict(specs))
+
+    def components(self, components: Components) -> Components:
+        """Replace runner and learner."""
+        return dataclasses.replace(components, env_runner=self.make_runner, learner=self.make_learner)
+
+    def make_runner(self, config: AlgorithmConfig, purpose: Purpose, context: Context) -> Runner:
+        """Build envs and policies."""
+        env = make_agents_env(config, purpose)
+        seed = config.debugging.settings.seed
+        specs = self._specs()
+        mapper = PolicyMapper(
+            self.policy_mapping_fn, env.layout, list(specs), seed=stream_seed(seed, purpose, "mapping")
+        )
+        policies = {name: self._make_policy(name, config, mapper, env.layout) for name in specs}
+        return MultiAgentRunner(
+            env,
+            policies,
+            mapper,
+            num_steps=config.num_rollout_steps(),
+            seed=stream_seed(seed, purpose),
+            check_values=not config.environment.settings.disable_env_checking,
+        )
+
+    def make_learner(self, config: AlgorithmConfig, runner: Runner) -> Updater:
+        """Build a learner for each policy that learns."""
+        seed, device = config.debugging.settings.seed, config.learners.settings.device
+        updaters = {}
+        for name, policy in runner.policies.items():
+            own = self._config_of(name, config)
+            module = policy.build_module(seed=stream_seed(seed, "module", name))
+            if not self._is_trained(name, module):
+                continue
+            own.check_action_space(policy.action_chain.module_space)
+            updaters[name] = own.make_learner(
+                module.to(device),
+                make_optimizer=optimizer_factory(own.learners.settings, own.training.settings),
+                seed=stream_seed(seed, "learner", name),
+                name=name,
+                connectors=make_learner_chain(own, policy, stream_seed(seed, "learner connectors", name)),
+            )
+        return MultiLearner(updaters)
+
+    def _specs(self) -> dict[str, PolicySpec]:
+        """All policies, by id."""
+        assert isinstance(self.policies, dict)
+        return self.policies
+
+    def _is_trained(self, name: str, module: Any) -> bool:
+        """Whether a policy learns."""
+        if self.policies_to_train is not None:
+            return name in self.policies_to_train
+        return any(parameter.requires_grad for parameter in module.parameters())
+
+    def _config_of(self, name: str, config: AlgorithmConfig) -> AlgorithmConfig:
+        """The config that one policy is made and trained by."""
+        spec = self._specs()[name]
+        own = config.copy() if spec.algorithm is None else spec.algorithm()
+        for setting, value in spec.settings.items():
+            own.set(setting, value)
+        if spec.module_class is not None:
+            own.rl_module(module_class=spec.module_class)
+        return own
+
+    def _make_policy(self, name: str, config: AlgorithmConfig, mapper: PolicyMapper, layout: AgentLayout) -> Policy:
+        """Build one policy for the spaces of the agents that it plays."""
+        kind = self._kind(name, mapper, layout)
+        own = self._config_of(name, config)
+        environment, runners, spec = own.environment.settings, own.env_runners.settings, own.module_spec()
+        spaces = (kind.observation_space, kind.action_space)
+        action_connectors = [
+            *runners.module_to_env_connector,
+            ActionToEnv(clip=environment.clip_actions, rescale=environment.normalize_actions),
+        ]
+        own.check_action_space(ActionChain(action_connectors, kind.action_space).module_space)
+        return Policy(
+            spec,
+            *spaces,
+            obs_connectors=with_required_connector(spec, *spaces, runners.env_to_module_connector),
+            action_connectors=action_connectors,
+            seed=stream_seed(config.debugging.settings.seed, "module", name),
+        )
+
+    def _kind(self, name: str, mapper: PolicyMapper, layout: AgentLayout) -> AgentKind:
+        """Find the kind of agents that a policy plays."""
+        like = self._specs()[name].like
+        columns = mapper.columns(name)
+        if like is not None:
+            agents = {str(agent): column for agent, column in layout.index.items()}
+            if like not in agents:
+                raise ConfigError(f"PolicySpec(like={like!r}) of {name!r}: the env has no such agent.")
+            columns = [agents[like]]
+        return layout.kinds[layout.kind_of(check_columns(name, columns, layout, fixed=mapper.is_fixed)[0])]

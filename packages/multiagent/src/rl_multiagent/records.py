@@ -1,0 +1,61 @@
+"""The records of a run with many agents; the axis letters are those of `rl_core.records`.
+
+Further letters: E env slots, A possible agents, A_k those of kind k. An agent slot is a pair of env slot and agent; the
+B slots of one policy are all agent slots that it may play.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from rl_core import Rollout, Weights
+from rl_core.records import Tree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentsStep:
+    """What a vector env says after a reset or a step of all its env slots.
+
+    Its arrays may be the env's own buffers, valid until the next call.
+
+    Example (2 env slots with the agents p0 and p1 that take turns, p0 to move in both):
+        `AgentsStep(obs=(f32[2, 2, 9],), acts=[[T, F], [T, F]], reward=[[0, 0], [0, 0]], terminated=[[F, F], [F, F]],
+        truncated=[[F, F], [F, F]], first=[F, F], final_obs=..., final_observed=...)`
+    """
+
+    obs: tuple[Tree, ...]
+    """For each kind of agents `[E, A_k, ...]`: what next actions are chosen on; meaningful where `acts`."""
+    acts: Bool[np.ndarray, "E A"]
+    """`[E, A]`: the agent got an observation and its action is awaited."""
+    reward: Float[np.ndarray, "E A"]
+    """`[E, A]`: of this step; 0 for who got none, and after a reset."""
+    terminated: Bool[np.ndarray, "E A"]
+    """`[E, A]`: the agent's part in the episode ended here in a terminal state, whose value is 0."""
+    truncated: Bool[np.ndarray, "E A"]
+    """`[E, A]`: the agent's part was cut here; its value goes on past the end."""
+    first: Bool[np.ndarray, "E"]
+    """`[E]`: `obs` begins a new episode of the env; the other columns are of the one that ended."""
+    final_obs: tuple[Tree, ...]
+    """For each kind `[E, A_k, ...]`: last observations of agents whose part ended, where `final_observed`."""
+    final_observed: Bool[np.ndarray, "E A"]
+    """`[E, A]`: the agent whose part ended here got a last observation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentRollouts:
+    """What T steps of all env slots hold for each policy."""
+
+    by_policy: Mapping[str, Rollout]
+    """The transitions that were completed, at the clock of each policy's agents; without any, a policy is left out."""
+    env_steps: int
+    """T * E."""
+    agent_steps: int
+    """Actions that agents chose."""
+
+
+AgentWeights = Mapping[str, Weights]
+"""For each policy what its learner publishes, or its runner acts with."""

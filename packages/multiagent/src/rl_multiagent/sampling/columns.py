@@ -1,0 +1,168 @@
+"""The columns of one policy's rollout, written at the clock of each agent slot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from rl_core import Decision, Rollout
+from rl_core.records import Tree
+from rl_core.tree import tree_map, tree_zip
+from rl_multiagent.sampling.slots import ALL, Arrival, Index, PolicySlots, put
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenDecisions:
+    """Decisions whose outcome was not known when a rollout ended."""
+
+    slots: np.ndarray
+    """`[N]`"""
+    obs: Tree
+    """`[N, ...]`"""
+    state: Tree
+    """`[N, ...]`: recurrent states before them."""
+    action: Tree
+    """`[N, ...]`"""
+    dist_inputs: np.ndarray
+    """`[N, P]`"""
+
+
+class SlotColumns:
+    """One rollout of a policy while it is filled: row `cursor[b]` of slot b holds its open decision.
+
+    A decision whose outcome is not known at the end of the rollout is row 0 of the next one, so that nothing is lost
+    where agents wait for their turn.
+    """
+
+    def __init__(self, slots: PolicySlots, num_steps: int, open_decisions: OpenDecisions | None = None) -> None:
+        """Allocate the columns.
+
+        Args:
+            slots: Of the policy, after a step of the envs was received.
+            num_steps: T, env steps of the rollout: the most decisions a slot can make.
+            open_decisions: Of the rollout before.
+        """
+        num_rows = num_steps + 1  # a decision may be open from before
+        shape = (num_rows, slots.num_slots)
+        self.obs = _column(slots.inputs, num_rows + 1)
+        self.state = _column(slots.state, num_rows + 1)
+        self.reward = np.zeros(shape, np.float32)
+        self.terminated = np.zeros(shape, bool)
+        self.truncated = np.zeros(shape, bool)
+        self.action: Tree = None
+        self.dist_inputs: Any = None
+        self.cursor = np.zeros(slots.num_slots, np.int64)
+        self._level: int | None = 0  # the cursor of all slots, where it is the same
+        self._final: list[tuple[np.ndarray, Tree, Tree]] = []
+        self.arrive(slots, ALL)
+        if open_decisions is not None:
+            where = (0, open_decisions.slots)
+            self._write_decisions(where, open_decisions.action, open_decisions.dist_inputs)
+            put(self.obs, where, open_decisions.obs)
+            put(self.state, where, open_decisions.state)
+
+    def open_decisions(self, waiting: np.ndarray) -> OpenDecisions | None:
+        """Return the decisions of some slots that the next rollout takes over; None if there are none."""
+        if not len(waiting):
+            return None
+        rows = (self.cursor[waiting], waiting)
+        obs, state, action, dist_inputs = tree_map(
+            lambda column: column[rows], (self.obs, self.state, self.action, self.dist_inputs)
+        )
+        return OpenDecisions(slots=waiting, obs=obs, state=state, action=action, dist_inputs=dist_inputs)
+
+    def arrive(self, slots: PolicySlots, index: Index) -> None:
+        """Write what some slots decide on next: their newest inputs and recurrent states."""
+        where = self._where(index)
+        put(self.obs, where, tree_map(lambda leaf: leaf[index], slots.inputs))
+        put(self.state, where, tree_map(lambda leaf: leaf[index].numpy(), slots.state))
+
+    def decide(self, index: Index, decision: Decision) -> None:
+        """Write the decisions of some slots."""
+        action = tree_map(lambda leaf: leaf.numpy(), decision.action)
+        self._write_decisions(self._where(index), action, decision.dist_inputs.numpy())
+
+    def close(self, arrival: Arrival) -> None:
+        """Write the outcome of open decisions and go to the next row of those slots."""
+        went_on, ended = arrival.went_on, arrival.ended
+        self.reward[self.cursor[went_on], went_on] = arrival.reward
+        if len(ended):
+            rows = (self.cursor[ended], ended)
+            self.reward[rows] = arrival.ended_reward
+            self.terminated[rows] = arrival.terminated
+            self.truncated[rows] = arrival.truncated
+            index = self.cursor[ended] * len(self.cursor) + ended
+            self._final.append((index, arrival.final_obs, arrival.final_state))
+            self.cursor[ended] += 1
+        self.cursor[went_on] += 1
+        if self._level is not None:
+            together = len(went_on) + len(ended) == len(self.cursor)
+            self._level = self._level + 1 if together else None
+
+    def rollout(self, policy_version: int) -> Rollout | None:
+        """Hand over the complete transitions; None if there are none.
+
+        Slots with fewer of them than others are padded at the end: their last transition counts as cut, so that its
+        value goes on with the observation that follows.
+        """
+        num_rows = int(self.cursor.max())
+        if num_rows == 0:
+            return None
+        valid = np.arange(num_rows)[:, np.newaxis] < self.cursor
+        truncated = self.truncated[:num_rows].copy()
+        padded = np.flatnonzero((self.cursor > 0) & (self.cursor < num_rows))
+        last = (self.cursor[padded] - 1, padded)
+        truncated[last] |= ~self.terminated[last]
+        final_index, final_obs, final_state = self._finals()
+        return Rollout(
+            obs=tree_map(lambda leaf: torch.from_numpy(leaf[: num_rows + 1]), self.obs),
+            action=tree_map(lambda leaf: torch.from_numpy(leaf[:num_rows]), self.action),
+            reward=torch.from_numpy(self.reward[:num_rows]),
+            terminated=torch.from_numpy(self.terminated[:num_rows]),
+            truncated=torch.from_numpy(truncated),
+            valid=None if valid.all() else torch.from_numpy(valid),
+            final_index=torch.from_numpy(final_index),
+            final_obs=final_obs,
+            behavior_dist_inputs=torch.from_numpy(self.dist_inputs[:num_rows]),
+            policy_version=policy_version,
+            env_steps=int(np.count_nonzero(valid)),
+            state=tree_map(lambda leaf: torch.from_numpy(leaf[: num_rows + 1]), self.state),
+            final_state=final_state,
+        )
+
+    def _finals(self) -> tuple[np.ndarray, Tree, Tree]:
+        """Put the true last observations in order of their positions."""
+        if not self._final:
+            return np.zeros(0, np.int64), None, ()
+        index = np.concatenate([part for part, _, _ in self._final])
+        order = np.argsort(index)
+        final_obs = tree_map(
+            lambda leaf, column: torch.from_numpy(leaf[order].astype(column.dtype, copy=False)),
+            tree_zip(np.concatenate, [part for _, part, _ in self._final]),
+            self.obs,
+        )
+        final_state = tree_map(lambda leaf: leaf[order], tree_zip(torch.cat, [part for _, _, part in self._final]))
+        return index[order], final_obs, final_state
+
+    def _where(self, index: Index) -> tuple[Any, Any]:
+        """Positions of the open row of some slots: one whole row where all are at the same."""
+        if index is ALL:
+            return (self._level, ALL) if self._level is not None else (self.cursor, np.arange(len(self.cursor)))
+        return self.cursor[index], index
+
+    def _write_decisions(self, where: tuple[Any, Any], action: Tree, dist_inputs: np.ndarray) -> None:
+        """Write into the columns, which are made for the first decisions."""
+        if self.dist_inputs is None:
+            shape = self.reward.shape
+            self.action = tree_map(lambda leaf: np.zeros((*shape, *leaf.shape[1:]), leaf.dtype), action)
+            self.dist_inputs = np.zeros((*shape, *dist_inputs.shape[1:]), dist_inputs.dtype)
+        put(self.action, where, action)
+        self.dist_inputs[where] = dist_inputs
+
+
+def _column(example: Tree, num_rows: int) -> Tree:
+    """Make columns of zeros `[num_rows, B, ...]` for values `[B, ...]`, arrays or tensors."""
+    return tree_map(lambda leaf: np.zeros((num_rows, *leaf.shape), np.asarray(leaf).dtype), example)

@@ -1,0 +1,90 @@
+"""Returns of finished episodes: the env's, and each agent's and policy's share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rl_core.sampling.episodes import EpisodeStats
+from rl_multiagent.env.agent_env import AgentID
+from rl_multiagent.records import AgentsStep
+
+
+class AgentEpisodeCounter:
+    """Sums rewards per agent and env steps per slot, whatever the rollouts' boundaries."""
+
+    def __init__(self, num_envs: int, agents: Sequence[AgentID], policies: Sequence[str]) -> None:
+        """Begin with no episode under way.
+
+        Args:
+            num_envs: E.
+            agents: In order of their columns.
+            policies: In order of their places in a mapping.
+        """
+        self._agents = [f"agent_episode_return_mean/{agent}" for agent in agents]
+        self._policies = [f"policy_episode_return_mean/{policy}" for policy in policies]
+        self.open_return = np.zeros((num_envs, len(agents)))
+        self.open_length = np.zeros(num_envs, np.int64)
+        self.took_part = np.zeros((num_envs, len(agents)), bool)
+        self._ended: list[tuple[np.ndarray, int, np.ndarray, np.ndarray]] = []
+
+    def begin(self, step: AgentsStep) -> None:
+        """Take the first observations of all slots."""
+        self.open_return[:] = 0.0
+        self.open_length[:] = 0
+        self.took_part[:] = step.acts
+        self._ended.clear()
+
+    def add(self, step: AgentsStep, owner: np.ndarray, counted: np.ndarray | None = None) -> np.ndarray:
+        """Add one step of all slots.
+
+        Args:
+            step: Of the envs.
+            owner: `[E, A]`: places of the policies that played up to this step.
+            counted: `[E]`: slots whose episodes count; None for all.
+
+        Returns:
+            `[K]`: env slots whose episode ended with it.
+        """
+        self.open_return += step.reward
+        self.open_length += 1
+        ended = np.flatnonzero(step.first)
+        if len(ended):
+            self.took_part[ended] |= step.terminated[ended] | step.truncated[ended]
+            for slot in ended if counted is None else ended[counted[ended]]:
+                length = int(self.open_length[slot])
+                self._ended.append(
+                    (self.open_return[slot].copy(), length, self.took_part[slot].copy(), owner[slot].copy())
+                )
+            self.open_return[ended] = 0.0
+            self.open_length[ended] = 0
+            self.took_part[ended] = False
+        self.took_part |= step.acts
+        return ended
+
+    def take(self) -> EpisodeStats:
+        """Return what ended since the last call."""
+        ended, self._ended = self._ended, []
+        parts: dict[str, list[float]] = {name: [] for name in (*self._agents, *self._policies)}
+        for returns, _, took_part, owner in ended:
+            for column in np.flatnonzero(took_part):
+                parts[self._agents[column]].append(float(returns[column]))
+            for place in np.unique(owner[took_part]):
+                parts[self._policies[place]].append(float(returns[took_part & (owner == place)].sum()))
+        return EpisodeStats(
+            returns=np.array([returns.sum() for returns, *_ in ended], np.float64),
+            lengths=np.array([length for _, length, *_ in ended], np.int64),
+            parts={name: np.array(values, np.float64) for name, values in parts.items()},
+        )
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the sums of open episodes."""
+        return {"return": self.open_return, "length": self.open_length, "took_part": self.took_part}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `get_state` gave."""
+        self.open_return = np.array(state["return"])
+        self.open_length = np.array(state["length"])
+        self.took_part = np.array(state["took_part"])

@@ -1,0 +1,294 @@
+"""The runner of envs with many agents: steps all env slots and fills one rollout for each policy."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from rl_core import Policy, Weights
+from rl_core.connect.protocol import ConnectorState
+from rl_core.env.check import find_bad_values
+from rl_core.errors import CheckpointError, ConfigError, EnvError
+from rl_core.records import Rollout, Tree
+from rl_core.rng import stream_seed
+from rl_core.sampling.episodes import EpisodeStats
+from rl_core.tree import tree_map
+from rl_multiagent.env.vector import AgentsVectorEnv
+from rl_multiagent.mapping import PolicyMapper
+from rl_multiagent.records import AgentRollouts, AgentsStep, AgentWeights
+from rl_multiagent.sampling.columns import OpenDecisions, SlotColumns
+from rl_multiagent.sampling.episodes import AgentEpisodeCounter
+from rl_multiagent.sampling.slots import Arrival, PolicySlots, put
+
+
+class MultiAgentRunner:
+    """Samples rollouts of `num_steps` env steps from all env slots, going on where the last ones ended."""
+
+    def __init__(
+        self,
+        env: AgentsVectorEnv,
+        policies: Mapping[str, Policy],
+        mapper: PolicyMapper,
+        *,
+        num_steps: int,
+        seed: int,
+        check_values: bool = True,
+    ) -> None:
+        """Take ownership of the env.
+
+        Args:
+            env: Reset at the first `sample`.
+            policies: By id, in the order of the mapper's.
+            mapper: Says who plays whom.
+            num_steps: T, env steps per slot and rollout.
+            seed: Of the env and of the actions.
+            check_values: Look for rewards that are not finite and observations outside their space in each rollout.
+        """
+        self.env = env
+        self._policies = dict(policies)
+        self._mapper = mapper
+        self.num_steps = num_steps
+        self.seed = seed
+        self.check_values = check_values
+        self.num_bad_observations = 0
+        self.generators = {
+            name: torch.Generator().manual_seed(stream_seed(seed, "actions", name)) for name in self._policies
+        }
+        self._counter = AgentEpisodeCounter(env.num_envs, env.layout.agents, mapper.policies)
+        self.episodes: EpisodeStats = self._counter.take()
+        self._owner = np.zeros((env.num_envs, env.layout.num_agents), np.int64)
+        self._num_episodes = np.zeros(env.num_envs, np.int64)
+        self._playable = np.zeros((len(self._policies), env.layout.num_agents), bool)
+        self._slots = {name: self._make_slots(name, policy) for name, policy in self._policies.items()}
+        self._open: dict[str, OpenDecisions | None] = {}
+        self._started = False
+
+    def _make_slots(self, name: str, policy: Policy) -> PolicySlots:
+        """Make what a policy acts with."""
+        layout = self.env.layout
+        columns = [column for column in self._mapper.columns(name) if layout.fits(column, policy)]
+        self._playable[self._mapper.policies.index(name), columns] = True
+        seed = stream_seed(self.seed, "connectors", name)
+        return PolicySlots(policy, columns, layout, num_envs=self.env.num_envs, seed=seed)
+
+    @property
+    def policies(self) -> dict[str, Policy]:
+        """All policies it acts with, by id."""
+        return self._policies
+
+    def sample(self) -> AgentRollouts:
+        """Step all env slots T times and return what happened, for each policy.
+
+        Raises:
+            EnvError: the env failed, or gave a reward or observation it must not.
+        """
+        if not self._started:
+            self._reset(self.seed, observe=True)
+        agent_steps = 0
+        with torch.inference_mode():
+            columns = {
+                name: SlotColumns(slots, self.num_steps, self._open.get(name)) for name, slots in self._slots.items()
+            }
+            noise = {
+                name: slots.policy.module.distribution.noise((self.num_steps, slots.num_slots), self.generators[name])
+                for name, slots in self._slots.items()
+            }
+            for time in range(self.num_steps):
+                actions = self.env.layout.empty_actions(self.env.num_envs)
+                for name, slots in self._slots.items():
+                    if not slots.is_acting:
+                        continue
+                    decision, env_action = slots.decide(tree_map(lambda leaf, time=time: leaf[time], noise[name]))
+                    columns[name].decide(slots.acting, decision)
+                    agent_steps += len(decision.dist_inputs)
+                    self._fill(actions, slots, env_action)
+                for name, arrival in self._advance(actions, observe=True).items():
+                    columns[name].close(arrival)
+                    columns[name].arrive(self._slots[name], self._slots[name].acting)
+        self._open = {name: columns[name].open_decisions(np.flatnonzero(s.open)) for name, s in self._slots.items()}
+        rollouts = {name: part.rollout(self._policies[name].version) for name, part in columns.items()}
+        for name, slots in self._slots.items():
+            self._policies[name].shared = tuple(part.shared for part in slots.connectors)
+        self.episodes = self._counter.take()
+        by_policy = {name: rollout for name, rollout in rollouts.items() if rollout is not None}
+        if self.check_values:
+            for name, rollout in by_policy.items():
+                self._check(name, rollout)
+        return AgentRollouts(by_policy=by_policy, env_steps=self.num_steps * self.env.num_envs, agent_steps=agent_steps)
+
+    def _reset(self, seed: int | None, *, observe: bool) -> None:
+        """Begin new episodes in all env slots."""
+        for slots in self._slots.values():
+            slots.reset()
+        step = self.env.reset(seed)
+        self._counter.begin(step)
+        self._num_episodes[:] = 0
+        self._assign(np.arange(self.env.num_envs))
+        self._receive(step, observe=observe)
+        self._open = {}
+        self._started = True
+
+    def _advance(
+        self, actions: tuple[Tree, ...], *, observe: bool, counted: np.ndarray | None = None
+    ) -> dict[str, Arrival]:
+        """Step the envs, count, and let each policy's slots take in what followed."""
+        step = self.env.step(actions)
+        ended = self._counter.add(step, self._owner, counted)
+        if len(ended):
+            self._num_episodes[ended] += 1
+            self._assign(ended)
+        return self._receive(step, observe=observe)
+
+    def _receive(self, step: AgentsStep, *, observe: bool) -> dict[str, Arrival]:
+        """Let each policy's slots take in a step."""
+        arrivals = {}
+        for place, (name, slots) in enumerate(self._slots.items()):
+            owned = None if self._mapper.is_fixed else self._owner.reshape(-1)[slots.rows] == place
+            arrivals[name] = slots.receive(step, owned, observe=observe)
+        return arrivals
+
+    def _assign(self, env_slots: np.ndarray) -> None:
+        """Decide who plays whom in episodes that begin.
+
+        Raises:
+            ConfigError: an agent is mapped to a policy for other spaces.
+        """
+        for env_slot in env_slots.tolist():
+            owner = self._mapper.assign(env_slot, int(self._num_episodes[env_slot]))
+            unfit = np.flatnonzero(~self._playable[owner, np.arange(len(owner))])
+            if len(unfit):
+                agent, policy = self.env.layout.agents[unfit[0]], self._mapper.policies[owner[unfit[0]]]
+                raise ConfigError(
+                    f"policy_mapping_fn: agent {agent!r} is mapped to {policy!r}, which was made for agents with other "
+                    "spaces. Give it a policy for its own, see PolicySpec(like=...)."
+                )
+            self._owner[env_slot] = owner
+
+    def _fill(self, actions: tuple[Tree, ...], slots: PolicySlots, env_action: Tree) -> None:
+        """Put the actions of some slots where their agents stand."""
+        flat = tree_map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), actions[slots.kind])
+        put(flat, slots.kind_rows[slots.acting], env_action)
+
+    def _check(self, name: str, rollout: Rollout) -> None:
+        """Check the values of a whole rollout at once.
+
+        Raises:
+            EnvError: a reward is not finite, or an observation left its space.
+        """
+        if not rollout.reward.isfinite().all():
+            time, slot = (~rollout.reward.isfinite()).nonzero()[0].tolist()
+            raise EnvError(
+                f"Policy {name!r}: agent {self._slots[name].agents[slot]!r} got a reward that is no finite number, for "
+                f"its action {time} of this rollout. Check the env's rewards."
+            )
+        space = self._policies[name].obs_chain.output_space
+        rows = tree_map(lambda leaf: leaf.numpy(), rollout.obs)
+        if rollout.valid is not None:
+            real = rollout.valid.numpy()
+            rows = tree_map(lambda leaf: leaf[:-1][real][np.newaxis], rows)
+        problem = find_bad_values(space, rows)
+        if problem:
+            raise EnvError(
+                f"Policy {name!r}: an observation left its space: {problem}. Correct the env or its "
+                "observation_spaces, or set environment(disable_env_checking=True) if you know better."
+            )
+
+    def evaluate(self, *, num_episodes: int, seed: int, explore: bool) -> EpisodeStats:
+        """Play exactly so many episodes with the current weights, each env slot its fixed share of them.
+
+        The episodes being sampled are given up.
+        """
+        num_envs = self.env.num_envs
+        share = np.full(num_envs, num_episodes // num_envs)
+        share[: num_episodes % num_envs] += 1
+        generator = torch.Generator().manual_seed(seed)
+        self._reset(seed, observe=False)
+        with torch.inference_mode():
+            while share.any():
+                actions = self.env.layout.empty_actions(num_envs)
+                for slots in self._slots.values():
+                    if slots.is_acting:
+                        noise = slots.policy.module.distribution.noise((slots.num_slots,), generator)
+                        self._fill(actions, slots, slots.decide(noise, explore=explore)[1])
+                before = self._num_episodes.copy()
+                self._advance(actions, observe=False, counted=share > 0)
+                share = np.maximum(share - (self._num_episodes - before), 0)
+        self._started = False
+        return self._counter.take()
+
+    def set_weights(self, weights: AgentWeights) -> None:
+        """Act with newer weights from the next step on; policies that are not named keep theirs."""
+        for name, part in weights.items():
+            policy, slots = self._policies[name], self._slots[name]
+            policy.set_weights(part)
+            if part.connector_state != ():
+                slots.connectors = policy.obs_chain.with_shared(slots.connectors, part.connector_state)
+
+    def get_weights(self) -> dict[str, Weights]:
+        """Return the weights it acts with and the statistics of the connectors."""
+        return {
+            name: Weights(
+                version=policy.version,
+                tensors=dict(policy.module.state_dict()),
+                connector_state=policy.obs_chain.shared(self._slots[name].connectors),
+            )
+            for name, policy in self._policies.items()
+        }
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all that the next rollout depends on; `env` is None where the env's state cannot be captured."""
+        env = self.env.get_state() if self._started else None
+        return {
+            "seed": self.seed,
+            "started": self._started,
+            "env": env,
+            "num_envs": self.env.num_envs,
+            "generators": {name: generator.get_state() for name, generator in self.generators.items()},
+            "counter": self._counter.get_state(),
+            "owner": self._owner,
+            "num_episodes": self._num_episodes,
+            "slots": {name: slots.get_state() for name, slots in self._slots.items()},
+            "open": {
+                name: {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+                for name, part in self._open.items()
+                if part is not None
+            },
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `get_state` gave; where the env's state is missing, new episodes begin.
+
+        Raises:
+            CheckpointError: the state does not belong to this env.
+        """
+        self.seed = state["seed"]
+        for name, generator in self.generators.items():
+            generator.set_state(state["generators"][name])
+        for name, slots in self._slots.items():
+            saved = tuple(ConnectorState(*part) for part in state["slots"][name]["connectors"])
+            shared = slots.policy.obs_chain.shared(saved)
+            slots.policy.obs_chain.check_shared(shared)
+            slots.policy.shared = shared
+        self._started, self._open = False, {}
+        if state["env"] is None or state["num_envs"] != self.env.num_envs:
+            if state["started"]:  # not the first episodes again
+                self.seed = stream_seed(self.seed, "again")
+            return
+        try:
+            self._reset(self.seed, observe=False)
+            self.env.set_state(state["env"])
+            for name, slots in self._slots.items():
+                slots.set_state(state["slots"][name])
+            self._open = {name: OpenDecisions(**part) for name, part in state["open"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise CheckpointError(f"The saved state of the env runner does not fit this env: {error!r}.") from error
+        self._counter.set_state(state["counter"])
+        self._owner, self._num_episodes = np.array(state["owner"]), np.array(state["num_episodes"])
+
+    def close(self) -> None:
+        """Close the envs."""
+        self.env.close()

@@ -1,0 +1,313 @@
+"""A policy and the agent slots it may play: what they see, remember and have decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from rl_core import Decision, Policy
+from rl_core.connect.chain import ChainState
+from rl_core.connect.protocol import NO_SLOTS, ConnectorState
+from rl_core.policy import restart_state
+from rl_core.records import Step, Tree
+from rl_core.sampling.columns import allocate
+from rl_core.tree import tree_map
+from rl_multiagent.env.layout import AgentLayout
+from rl_multiagent.records import AgentsStep
+
+Index = Any
+"""Which agent slots: `[N]` int64, or `slice(None)` for all of them."""
+ALL = slice(None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """What one step of the envs means for the agent slots of a policy."""
+
+    went_on: np.ndarray
+    """`[M]`: slots whose last decision led to another observation."""
+    reward: np.ndarray
+    """`[M]`: what came in between, after reward connectors."""
+    ended: np.ndarray
+    """`[K]`: slots whose last decision was the last of the agent's part in the episode."""
+    ended_reward: np.ndarray
+    """`[K]`"""
+    terminated: np.ndarray
+    """`[K]`"""
+    truncated: np.ndarray
+    """`[K]`"""
+    final_obs: Tree
+    """`[K, ...]`: module inputs for the true last observations; None when K is 0."""
+    final_state: Tree
+    """`[K, ...]`: recurrent states before they are looked at; `()` for a feed-forward module."""
+
+
+class PolicySlots:
+    """A policy and the B agent slots that it may play, in order of agent, then env slot."""
+
+    def __init__(
+        self, policy: Policy, columns: Sequence[int], layout: AgentLayout, *, num_envs: int, seed: int
+    ) -> None:
+        """Begin with no episode under way.
+
+        Args:
+            policy: Acts.
+            columns: Of the agents that it may play, all of one kind.
+            layout: Of the agents.
+            num_envs: E.
+            seed: Of action connectors that draw random numbers.
+        """
+        self.policy = policy
+        self.kind = layout.kind_of(columns[0])
+        kind = layout.kinds[self.kind]
+        agents = np.array(columns)
+        self.env_of = np.tile(np.arange(num_envs), len(agents))  # [B]
+        agent_of = np.repeat(agents, num_envs)
+        self.rows = self.env_of * layout.num_agents + agent_of
+        """`[B]`: positions `e * A + a`."""
+        self.kind_rows = self.env_of * kind.num_agents + agent_of - kind.start
+        """`[B]`: positions `e * A_k + a` in the arrays of the kind."""
+        self.num_slots = len(self.rows)
+        self.agents = [layout.agents[column] for column in agent_of]
+        """B agents: whom each slot plays."""
+        self.acting: Index = NO_SLOTS
+        """Slots whose action is awaited."""
+        self.begins = np.zeros(0, bool)
+        """`[N]`: for those that act: it is the agent's first action of the episode."""
+        self._seed = seed
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything about the episodes under way; statistics stay."""
+        start = self.policy.initial_state(self.num_slots, seed=self._seed)
+        self.connectors: ChainState = start.connectors
+        self.state: Tree = start.module
+        """`[B, ...]`: recurrent state before the next decision."""
+        self.memory: Tree = start.action_memory
+        self.open = np.zeros(self.num_slots, bool)
+        """`[B]`: a decision was made whose outcome is not known yet."""
+        self.pending = np.zeros(self.num_slots)
+        """`[B]`: rewards since that decision."""
+        self.in_episode = np.zeros(self.num_slots, bool)
+        self.last_action: Tree = None
+        self.raw: Tree = None
+        """`[B, ...]`: the newest observation of each slot, as the env gave it."""
+        self.inputs: Tree = None
+        """`[B, ...]`: the newest module input of each slot."""
+
+    @property
+    def is_acting(self) -> bool:
+        """Whether the action of any slot is awaited."""
+        return self.acting is ALL or len(self.acting) > 0
+
+    def receive(self, step: AgentsStep, owned: np.ndarray | None, *, observe: bool) -> Arrival:
+        """Take in what the envs said.
+
+        Args:
+            step: Of all env slots.
+            owned: `[B]`: slots that this policy plays from now on; None for all.
+            observe: Let the statistics of connectors grow.
+        """
+        rows = self.rows
+        self.pending += step.reward.reshape(-1)[rows] * self.open
+        terminated, truncated = step.terminated.reshape(-1)[rows], step.truncated.reshape(-1)[rows]
+        done = terminated | truncated
+        ended = np.flatnonzero(done & self.open)
+        ended_reward, final_obs = self._look_at_final(step, ended)
+        final_state = tree_map(lambda leaf: leaf[ended], self.state)
+        self.open[ended] = False
+        self.in_episode &= ~(done | step.first[self.env_of])
+
+        acts = step.acts.reshape(-1)[rows]
+        acting = np.flatnonzero(acts if owned is None else acts & owned)
+        went_on = self.open[acting]
+        reward = self._connect(step, acting, went_on, observe=observe)
+        return Arrival(
+            went_on=acting[went_on],
+            reward=reward[went_on],
+            ended=ended,
+            ended_reward=ended_reward,
+            terminated=terminated[ended],
+            truncated=truncated[ended],
+            final_obs=final_obs,
+            final_state=final_state,
+        )
+
+    def _connect(self, step: AgentsStep, acting: np.ndarray, went_on: np.ndarray, *, observe: bool) -> np.ndarray:
+        """Turn the observations of those that act into module inputs; return their rewards `[N]`."""
+        self.begins = ~self.in_episode[acting]
+        self.acting = index = ALL if len(acting) == self.num_slots else acting
+        kind_rows = self.kind_rows[index]
+        obs = tree_map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[kind_rows], step.obs[self.kind])
+        if self.raw is None:
+            self.raw = tree_map(lambda leaf: np.zeros((self.num_slots, *leaf.shape[1:]), leaf.dtype), obs)
+        put(self.raw, index, obs)
+        reward = np.where(went_on, self.pending[index], 0.0).astype(np.float32)
+        if not len(acting):
+            if self.inputs is None:
+                self.inputs = tree_map(lambda leaf: leaf[0], allocate(self._example(), 1))
+            return reward
+        given = self._step(obs, reward, self.begins, index)
+        chain = self.policy.obs_chain
+        after, given = chain(_take_chain(self.connectors, index), given, observe=observe)
+        self.connectors = _put_chain(self.connectors, index, after)
+        if self.inputs is None:
+            self.inputs = tree_map(lambda leaf: leaf[0], allocate(self._example(), 1))
+        put(self.inputs, index, given.obs)
+        if self.state != () and self.begins.any():
+            before = tree_map(lambda leaf: leaf[index], self.state)
+            self.state = _put_tensors(self.state, index, restart_state(self.policy.module, before, self.begins))
+        reward = given.reward
+        return reward
+
+    def _example(self) -> Tree:
+        """Module inputs of zeros, `[B, ...]`."""
+        chain = self.policy.obs_chain
+        zeros = self._step(self.raw, np.zeros(self.num_slots, np.float32), np.ones(self.num_slots, bool), ALL)
+        example = chain(chain.initial_state(self.num_slots), zeros)[1].obs
+        return tree_map(np.zeros_like, example)
+
+    def _look_at_final(self, step: AgentsStep, ended: np.ndarray) -> tuple[np.ndarray, Tree]:
+        """Pass last observations through the connectors without disturbing their state.
+
+        Where an agent left without one, its newest observation stands for it.
+
+        Returns:
+            The rewards `[K]` of the decisions that led there, and module inputs `[K, ...]`.
+        """
+        if not len(ended):
+            return np.zeros(0, np.float32), None
+        seen = step.final_observed.reshape(-1)[self.rows[ended]]
+        kind_rows = self.kind_rows[ended]
+
+        def pick(final: np.ndarray, newest: np.ndarray) -> np.ndarray:
+            result: np.ndarray = newest[ended]
+            result[seen] = final.reshape(-1, *final.shape[2:])[kind_rows[seen]]
+            return result
+
+        looked_at = self._step(
+            tree_map(pick, step.final_obs[self.kind], self.raw),
+            self.pending[ended].astype(np.float32),
+            np.zeros(len(ended), bool),
+            ended,
+        )
+        _, given = self.policy.obs_chain(_take_chain(self.connectors, ended), looked_at)
+        return given.reward, given.obs
+
+    def _step(self, obs: Tree, reward: np.ndarray, first: np.ndarray, index: Index) -> Step:
+        """Make what connectors get for some slots."""
+        nothing = np.zeros(len(first), bool)
+        return Step(
+            obs=obs,
+            reward=reward,
+            terminated=nothing,
+            truncated=nothing,
+            first=first,
+            artificial=nothing,
+            final_slots=NO_SLOTS,
+            final_obs=None,
+            action=None if self.last_action is None else tree_map(lambda leaf: leaf[index], self.last_action),
+        )
+
+    def decide(self, noise: Tree, *, explore: bool = True) -> tuple[Decision, Tree]:
+        """Choose the actions of the slots that act.
+
+        Args:
+            noise: `[B, ...]` of the distribution; not used without `explore`.
+            explore: Draw actions; otherwise take the mode.
+
+        Returns:
+            The decision for those slots `[N, ...]`, its `state` that after it; and the env's actions `[N, ...]`.
+        """
+        index = self.acting
+        module = self.policy.module
+        inputs = tree_map(lambda leaf: torch.from_numpy(leaf)[index], self.inputs)
+        dist_inputs, state = module.forward_policy(inputs, tree_map(lambda leaf: leaf[index], self.state))
+        self.state = _put_tensors(self.state, index, state)
+        distribution = module.distribution
+        if explore:
+            action = distribution.sample(dist_inputs, tree_map(lambda leaf: leaf[index], noise))
+        else:
+            action = distribution.mode(dist_inputs)
+        before = tuple(tree_map(lambda leaf: leaf[index], part) for part in self.memory)
+        after, env_action = self.policy.action_chain(before, action, self.begins)
+        for memory, part in zip(self.memory, after, strict=True):
+            put(memory, index, part)
+        if self.last_action is None:
+            self.last_action = tree_map(
+                lambda leaf: np.zeros((self.num_slots, *leaf.shape[1:]), leaf.dtype), env_action
+            )
+        put(self.last_action, index, env_action)
+        self.open[index] = True
+        self.in_episode[index] = True
+        self.pending[index] = 0.0
+        return Decision(action=action, dist_inputs=dist_inputs, state=state), env_action
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all that the next decision depends on besides the policy."""
+        return {
+            "connectors": tuple((part.shared, part.slots) for part in self.connectors),
+            **{name: getattr(self, name) for name in _STATE},
+            "acting": np.arange(self.num_slots)[self.acting],
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `get_state` gave."""
+        self.connectors = tuple(ConnectorState(*part) for part in state["connectors"])
+        for name in _STATE:
+            setattr(self, name, state[name])
+        acting = np.array(state["acting"])
+        self.acting = ALL if len(acting) == self.num_slots else acting
+
+
+_STATE = ("state", "memory", "open", "pending", "in_episode", "begins", "last_action", "inputs", "raw")
+"""Attributes that are saved as they are."""
+
+
+def _take_chain(connectors: ChainState, index: Index) -> ChainState:
+    """Pick some slots of the connectors' memory."""
+    if index is ALL:
+        return connectors
+    return tuple(ConnectorState(part.shared, tree_map(lambda leaf: leaf[index], part.slots)) for part in connectors)
+
+
+def _put_chain(connectors: ChainState, index: Index, after: ChainState) -> ChainState:
+    """Return the connectors' state with some slots' memory, and the statistics, replaced."""
+    if index is ALL:
+        return after
+
+    def replaced(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+        result = old.copy()
+        result[index] = new
+        return result
+
+    return tuple(
+        ConnectorState(part.shared, tree_map(replaced, before.slots, part.slots))
+        for before, part in zip(connectors, after, strict=True)
+    )
+
+
+def put(tree: Tree, index: Any, value: Tree) -> None:
+    """Write `value` at an index of each leaf, in place."""
+    if isinstance(tree, dict):
+        for key, part in tree.items():
+            put(part, index, value[key])
+    elif isinstance(tree, tuple):
+        for part, inner in zip(tree, value, strict=True):
+            put(part, index, inner)
+    else:
+        tree[index] = value
+
+
+def _put_tensors(tree: Tree, index: Index, value: Tree) -> Tree:
+    """Return the tensors with some rows replaced."""
+    if tree == ():
+        return ()
+    if index is ALL:
+        return value
+    where = torch.from_numpy(index)
+    return tree_map(lambda old, new: old.index_copy(0, where, new), tree, value)
