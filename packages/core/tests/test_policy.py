@@ -109,6 +109,15 @@ def test_memory_goes_from_call_to_call_in_the_state_only():
     assert state.connectors[0].slots.tolist() == [[OBS.tolist()] * 2]
 
 
+def test_an_initial_state_begins_an_episode_as_none_does():
+    policy = make_policy(connectors=[FrameStack(2)])
+    (action, one), (same_action, other) = policy.act(OBS), policy.act(OBS, policy.initial_state(seed=7))
+    assert action == same_action
+    np.testing.assert_array_equal(one.connectors[0].slots, other.connectors[0].slots)
+    assert policy.initial_state().begins
+    assert not one.begins
+
+
 def test_acting_leaves_the_statistics_frozen():
     policy = make_policy(connectors=[RunningMean()])
     policy.shared = ({"count": np.array(1.0), "mean": np.zeros(2)},)

@@ -1,7 +1,6 @@
 """What holds for every learner connector."""
 
 import copy
-import json
 from dataclasses import replace
 
 import gymnasium
@@ -11,6 +10,7 @@ import torch
 from gymnasium import spaces
 from rollout_maker import bonus_of, bound, random_rollout
 
+import rl_connectors
 from rl_connectors.learner.counts import CountBasedCuriosity
 from rl_connectors.learner.distance import DistanceCuriosity
 from rl_connectors.learner.hindsight import HindsightRelabel
@@ -18,10 +18,8 @@ from rl_connectors.learner.icm import IntrinsicCuriosity
 from rl_connectors.learner.returns import NStepReturns, ReturnsToGo
 from rl_connectors.learner.rnd import RandomNetworkDistillation
 from rl_connectors.learner.symmetry import Symmetry
-from rl_core import DQNConfig, PPOConfig, SACConfig
-from rl_core.config.codec import decode, encode
-from rl_core.connect.chain import ObsChain
-from rl_core.learning.learner_chain import LearnerChain
+from rl_core import DQNConfig, LearnerConnector, PPOConfig, SACConfig
+from rl_core.testing import check_connector
 from rl_core.tree import tree_leaves, tree_map
 
 CURIOUS = [
@@ -68,49 +66,17 @@ def run(piece, space, seeds, state=None):
 
 
 @pytest.mark.parametrize(("piece", "space"), PIECES)
-def test_settings_can_be_stored(piece, space):
-    piece = piece.bind(space, spaces.Discrete(2))
-    stored = json.loads(json.dumps(encode(piece)))
-    assert decode(stored, allow=["rl_connectors", __name__.partition(".")[0]]) == piece
-    assert piece in (given for given, _ in PIECES)
+@pytest.mark.parametrize("action_space", [spaces.Discrete(2), spaces.Box(-1, 1, (2,), np.float32)], ids=repr)
+def test_conforms(piece, space, action_space):
+    if isinstance(piece, Symmetry) and isinstance(action_space, spaces.Box):
+        piece = replace(piece, action_sign=(-1, 1))
+    check_connector(piece, space, action_space)
 
 
-@pytest.mark.parametrize(("piece", "space"), PIECES)
-def test_neither_rollout_nor_plain_state_is_changed_in_place(piece, space):
-    piece, state = bound(piece, space)
-    for seed in range(3):
-        rollout = random_rollout(space, seed=seed)
-        before = snapshot(rollout)
-        plain = {key: value for key, value in state.items() if key != "network"}
-        plain_before = copy.deepcopy(plain)
-        state, _, _ = piece(state, rollout)
-        assert same(before, snapshot(rollout))
-        assert same(plain, plain_before)
-
-
-@pytest.mark.parametrize(("piece", "space"), PIECES)
-def test_the_seed_decides_everything_and_global_randomness_is_left_alone(piece, space):
-    torch.manual_seed(5)
-    np.random.seed(5)
-    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
-    one = run(piece, space, range(3))[1]
-    assert torch.equal(torch.random.get_rng_state(), before[0])
-    assert (np.random.get_state()[1] == before[1]).all()
-    torch.manual_seed(6)
-    assert same(snapshot(one), snapshot(run(piece, space, range(3))[1]))
-
-
-@pytest.mark.parametrize(("piece", "space"), PIECES)
-def test_a_saved_state_goes_on_as_it_would_have(piece, space):
-    chain = ObsChain((), space, spaces.Discrete(2))
-    one, two = (LearnerChain([piece], chain, spaces.Discrete(2), seed) for seed in (0, 1))
-    for seed in range(2):
-        one(random_rollout(space, seed=seed))
-    two.set_state(copy.deepcopy(one.get_state()))
-    for seed in range(2, 4):
-        (expected, metrics), (found, others) = (chain(random_rollout(space, seed=seed)) for chain in (one, two))
-        assert same(snapshot(expected), snapshot(found))
-        assert metrics == others
+def test_no_piece_is_left_out():
+    public = [getattr(rl_connectors, name) for name in rl_connectors.__all__]
+    kinds = {thing for thing in public if isinstance(thing, type) and issubclass(thing, LearnerConnector)}
+    assert {type(piece) for piece, _ in PIECES} == kinds
 
 
 @pytest.mark.parametrize("piece", CURIOUS, **named)

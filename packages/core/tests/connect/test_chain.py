@@ -8,6 +8,7 @@ from stateful_connectors import FrameStack, NegateReward, RunningMean, SwapActio
 
 from rl_core import ActionConnector, ConnectorState, ObsConnector, Step
 from rl_core.connect.chain import ActionChain, ObsChain
+from rl_core.connect.protocol import observations_only
 from rl_core.connect.required import ActionToEnv, FlattenObs
 from rl_core.errors import ConfigError, UnsupportedSpaceError
 
@@ -241,6 +242,24 @@ def test_observations_of_every_kind_become_one_vector():
     _, result = chain(chain.initial_state(2), step)
     assert chain.output_space.shape == (7,)
     assert result.obs.tolist() == [[1, 0, 0, 4, 5, 1, 0], [0, 0, 1, 6, 7, 0, 1]]
+
+
+def test_chosen_parts_are_flattened_and_the_others_stay():
+    space = spaces.Dict([("b", spaces.Tuple([spaces.Discrete(2), spaces.Box(-1, 1, (2,))])), ("a", spaces.Discrete(3))])
+    chain = ObsChain([FlattenObs(keys=("b",))], space, ACTION)
+    assert list(chain.output_space.spaces) == ["b", "a"]
+    assert chain.output_space["b"].shape == (4,)
+    assert chain.output_space["a"] == spaces.Discrete(3)
+    obs = {"b": (np.array([1]), np.array([[0.5, -0.5]], np.float32)), "a": np.array([2])}
+    _, step = chain(chain.initial_state(1), observations_only(obs, np.ones(1, bool)))
+    assert step.obs["b"].tolist() == [[0.0, 1.0, 0.5, -0.5]]
+    assert step.obs["a"] is obs["a"]
+    with pytest.raises(ConfigError, match=r"FlattenObs: keys names 'c', and .* has only \['b', 'a'\]"):
+        ObsChain([FlattenObs(keys=("c",))], space, ACTION)
+    with pytest.raises(ConfigError, match="FlattenObs: keys names 'b', and Box.* is no Dict"):
+        ObsChain([FlattenObs(keys=("b",))], spaces.Box(-1, 1, (2,)), ACTION)
+    with pytest.raises(ConfigError, match="FlattenObs: got keys='b', expected a tuple"):
+        FlattenObs(keys="b")
 
 
 def test_a_space_that_no_vector_can_be_made_of_is_refused():

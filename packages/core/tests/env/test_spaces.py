@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_core.env.spaces import (
+    batch_flattener,
     describe,
     flat_dim,
     flatten_batch,
@@ -99,6 +100,9 @@ def test_flatten_agrees_with_gymnasium_for_all_leading_axes(space, seed):
     np.testing.assert_array_equal(flat, expected)
     timed = _reshape(stack(space, samples))
     np.testing.assert_array_equal(flatten_batch(space, timed, 2), expected.reshape(3, 2, -1))
+    bound = batch_flattener(space)(stack(space, samples))
+    assert bound.dtype == np.float32
+    np.testing.assert_array_equal(bound, flat)
 
 
 def _reshape(tree):

@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 from stateful_connectors import FrameStack, NegateReward, RebuiltFrameStack, RepeatAction, RunningMean, SwapActions
 
-from rl_core import ActionConnector, ConnectorState, ObsConnector
+from rl_core import ActionConnector, ConnectorState, LearnerConnector, ObsConnector
 from rl_core.connect.required import ActionToEnv, FlattenObs
 from rl_core.testing.check_connector import ConnectorCheckError, check_connector
 
@@ -25,6 +25,7 @@ NESTED = spaces.Dict(a=spaces.Discrete(3, start=1), b=spaces.Tuple([VECTOR, spac
         (NegateReward(), VECTOR, ACTION),
         (FlattenObs(), VECTOR, ACTION),
         (FlattenObs(), NESTED, ACTION),
+        (FlattenObs(("b",)), NESTED, ACTION),
         (SwapActions(), VECTOR, ACTION),
         (ActionToEnv(), VECTOR, spaces.Discrete(3, start=-1)),
         (ActionToEnv(clip=True, rescale=True), VECTOR, spaces.Box(-2, 2, (3,))),
@@ -207,7 +208,7 @@ class NoSpace(Same):
         (ReturnsStepOnly(), r"expected \(ConnectorState, Step\)"),
         (Raises(), "raised KeyError on observations of Box.*mission"),
         (NoSpace(), r"output_space returned \(2,\), expected a gymnasium Space"),
-        (FrameStack, "is derived from neither ObsConnector nor ActionConnector"),
+        (FrameStack, "is derived from neither ObsConnector, ActionConnector nor LearnerConnector"),
     ],
     ids=lambda value: getattr(type(value), "__name__", "") if not isinstance(value, str) else "",
 )
@@ -295,3 +296,103 @@ class NarrowAction(ActionConnector):
 def test_an_action_connector_that_breaks_a_rule_is_told_which(connector, message):
     with pytest.raises(ConnectorCheckError, match=message):
         check_connector(connector, VECTOR, spaces.Box(-1, 1, (1,)))
+
+
+# Learner connectors ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NoisyBonus(LearnerConnector):
+    """Adds random numbers and counts rollouts, as it should."""
+
+    def initial_state(self, seed):
+        return {"seed": seed, "count": 0}
+
+    def __call__(self, state, rollout):
+        noise = torch.rand(
+            rollout.reward.shape, generator=torch.Generator().manual_seed(state["seed"] + state["count"])
+        )
+        return {**state, "count": state["count"] + 1}, replace(rollout, reward=rollout.reward + noise), {"mean": 0.5}
+
+
+@dataclass(frozen=True)
+class ChangesRollout(NoisyBonus):
+    def __call__(self, state, rollout):
+        rollout.reward.add_(1.0)
+        return state, rollout, {}
+
+
+@dataclass(frozen=True)
+class ChangesState(NoisyBonus):
+    def __call__(self, state, rollout):
+        state["count"] += 1
+        return state, rollout, {}
+
+
+@dataclass(frozen=True)
+class DrawsGlobally(NoisyBonus):
+    def __call__(self, state, rollout):
+        return state, replace(rollout, reward=rollout.reward + torch.rand(1)), {}
+
+
+@dataclass(frozen=True)
+class DrawsGloballyForNothing(NoisyBonus):
+    def __call__(self, state, rollout):
+        torch.rand(1)
+        return state, rollout, {}
+
+
+@dataclass(frozen=True)
+class CutsRewards(NoisyBonus):
+    def __call__(self, state, rollout):
+        return state, replace(rollout, reward=rollout.reward[:-1]), {}
+
+
+@dataclass(frozen=True)
+class CountsSteps(NoisyBonus):
+    def __call__(self, state, rollout):
+        return state, replace(rollout, env_steps=rollout.env_steps + 1), {}
+
+
+@dataclass(frozen=True)
+class ChangesNames(NoisyBonus):
+    def __call__(self, state, rollout):
+        return {**state, "count": state["count"] + 1}, rollout, {f"rollout_{state['count']}": 1.0}
+
+
+@dataclass(frozen=True)
+class ReturnsRollout(NoisyBonus):
+    def __call__(self, state, rollout):
+        return rollout
+
+
+@dataclass(frozen=True)
+class Infinite(NoisyBonus):
+    def __call__(self, state, rollout):
+        return state, replace(rollout, reward=rollout.reward / 0), {}
+
+
+def test_a_learner_connector_that_keeps_the_rules_passes_on_all_spaces():
+    for space in (VECTOR, NESTED):
+        for action_space in (spaces.Discrete(3, start=2), spaces.Box(-1, 1, (2,), np.float32), NESTED):
+            check_connector(NoisyBonus(), space, action_space)
+
+
+@pytest.mark.parametrize(
+    ("piece", "message"),
+    [
+        (ChangesRollout(), "changed the rollout it was given"),
+        (ChangesState(), "changed the state it was given"),
+        (DrawsGlobally(), "gave two results for the same seed"),
+        (DrawsGloballyForNothing(), "drew from torch's global random numbers"),
+        (CutsRewards(), r"obs of the rollout has shape .* as rewards of \(9, 3\) say"),
+        (CountsSteps(), "changed env_steps"),
+        (ChangesNames(), "Report the same names each time"),
+        (ReturnsRollout(), "expected .state, Rollout, figures."),
+        (Infinite(), "gave a reward that is not finite"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_learner_connector_that_breaks_a_rule_is_told_which(piece, message):
+    with pytest.raises(ConnectorCheckError, match=f"{type(piece).__name__}.*{message}"):
+        check_connector(piece, VECTOR, spaces.Discrete(2))

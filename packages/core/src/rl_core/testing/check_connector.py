@@ -16,7 +16,9 @@ from rl_core.config.codec import decode, encode, import_path
 from rl_core.connect.chain import ActionChain, ObsChain
 from rl_core.connect.protocol import ActionConnector, ConnectorState, ObsConnector
 from rl_core.errors import ConfigError, RLError
+from rl_core.learning.learner_connector import LearnerConnector
 from rl_core.records import Step
+from rl_core.testing.check_learner_connector import LearnerConnectorCheck
 from rl_core.tree import Tree, tree_leaves, tree_map, tree_zip
 
 _NUM_SLOTS = 3
@@ -29,29 +31,38 @@ class ConnectorCheckError(RLError, AssertionError):
 
 
 def check_connector(
-    connector: ObsConnector | ActionConnector, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+    connector: ObsConnector | ActionConnector | LearnerConnector,
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
 ) -> None:
     """Check that a connector keeps the rules of its protocol; call it in your tests.
 
     It checks that settings can be stored, that what goes in is not changed, that the declared spaces hold, that the
     same state and step give the same result, that an episode's first step starts a slot's memory anew, that slots do
-    not mix, that the state can be saved, and that shared statistics can be merged.
+    not mix, that the state can be saved, and that shared statistics can be merged. A learner connector must not change
+    the rollout it gets, draw only from its own random numbers, give columns that fit together, and go on from a saved
+    state as if nothing had been.
 
     Args:
         connector: With the settings to check it with.
         observation_space: Of one observation, as the connector gets it.
-        action_space: Of one action of the env.
+        action_space: Of one action of the env; of the module for a learner connector.
 
     Raises:
         ConnectorCheckError: names the first rule that is broken, and what to do.
     """
     name = type(connector).__name__
-    if not isinstance(connector, ObsConnector | ActionConnector):
-        raise ConnectorCheckError(f"{name} is derived from neither ObsConnector nor ActionConnector.")
+    if not isinstance(connector, ObsConnector | ActionConnector | LearnerConnector):
+        raise ConnectorCheckError(f"{name} is derived from neither ObsConnector, ActionConnector nor LearnerConnector.")
     _check_storable(name, connector)
     before = copy.deepcopy(connector)
     if isinstance(connector, ActionConnector):
         _check_action_connector(name, connector, action_space)
+    elif isinstance(connector, LearnerConnector):
+        try:
+            LearnerConnectorCheck(connector, observation_space, action_space, _demand).run()
+        except ConfigError as error:
+            raise ConnectorCheckError(str(error)) from error
     else:
         _ObsCheck(name, connector, observation_space, action_space).run()
     _demand(_fields(before) == _fields(connector), f"{name} changed its own fields. Keep what changes in the state.")
@@ -66,7 +77,7 @@ def _fields(connector: Any) -> str:
     return repr([(field.name, getattr(connector, field.name)) for field in dataclasses.fields(connector)])
 
 
-def _check_storable(name: str, connector: ObsConnector | ActionConnector) -> None:
+def _check_storable(name: str, connector: ObsConnector | ActionConnector | LearnerConnector) -> None:
     parameters = getattr(type(connector), "__dataclass_params__", None)
     frozen = "__dataclass_params__" in vars(type(connector)) and parameters is not None and parameters.frozen
     _demand(frozen, f"{name} is not a frozen dataclass: write @dataclass(frozen=True) above the class.")
