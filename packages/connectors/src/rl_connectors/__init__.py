@@ -7,7 +7,7 @@ from rl_connectors.action.rescale import RescaleAction
 from rl_connectors.action.select import SelectActions
 from rl_connectors.action.sticky import StickyAction
 from rl_connectors.decode import DecodeBytes, DecodeMsgpack, DecodeProtobuf, pack_bytes
-from rl_connectors.edit import insert_after, insert_before, without
+from rl_connectors.edit import insert_after, insert_before, replace, without
 from rl_connectors.learner.counts import CountBasedCuriosity
 from rl_connectors.learner.distance import DistanceCuriosity
 from rl_connectors.learner.hindsight import HindsightRelabel
@@ -76,5 +76,6 @@ __all__ = [
     "insert_before",
     "mujoco",
     "pack_bytes",
+    "replace",
     "without",
 ]
