@@ -12,6 +12,8 @@ and last recurrent states, time-major. All were trained for one iteration, so th
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -171,6 +173,8 @@ def main(folder: Path) -> None:
     replay = {"type": "EpisodeReplayBuffer", "capacity": 64}
     dqn = DQNConfig().training(replay_buffer_config=replay, num_steps_sampled_before_learning_starts=32)
     modern(folder / "dqn_dueling", dqn, VECTOR, CHOICE, {**dense, "head_fcnet_hiddens": [6]})
+    fields = dataclasses.asdict(DefaultModelConfig())
+    (folder / "default_model_config.json").write_text(json.dumps(fields, indent=1) + "\n")
 
 
 if __name__ == "__main__":

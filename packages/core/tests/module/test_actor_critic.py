@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from torch import nn
+from torch.nn import functional
 
 from rl_core.errors import ConfigError, UnsupportedSpaceError
 from rl_core.module.actor_critic import ActorCritic
@@ -42,6 +44,7 @@ def test_every_action_space_conforms(observation, action):
         ModelSettings(squash_actions=True, free_log_std=False),
         ModelSettings(initializer="torch", fcnet_hiddens=(), conv_filters=((8, 3, 2),), post_fcnet_hiddens=()),
         ModelSettings(initializer="torch", fcnet_hiddens=(), vf_share_layers=False, fcnet_activation="silu"),
+        ModelSettings(head_fcnet_hiddens=(8,), head_fcnet_use_layernorm=True, conv_filters=((4, (3, 2), 2, "same"),)),
     ],
 )
 @pytest.mark.parametrize("observation", [VECTOR, IMAGE], ids=["vector", "image"])
@@ -274,3 +277,39 @@ def test_heads_and_their_initial_weights_follow_the_settings():
     assert module.policy.sizes == (64, 5, 3)
     assert all((weight == 0.5).all() for name, weight in module.value.named_parameters() if "weight" in name)
     assert (module.trunk.bias_0 == 1).all()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("encoder_norm", [True, False])
+def test_layer_normalisation_of_the_heads_is_their_own_setting(encoder_norm, shared):
+    settings = ModelSettings(
+        vf_share_layers=shared,
+        fcnet_use_layernorm=encoder_norm,
+        fcnet_hiddens=(6,),
+        head_fcnet_hiddens=(5,),
+        head_fcnet_activation="tanh",
+        head_fcnet_use_layernorm=True,
+        policy_head_gain=1.0,
+    )
+    module = ActorCritic(VECTOR, ACTIONS["discrete"], settings)
+    obs = torch.rand(7, *VECTOR.shape)
+    features = module.trunk(obs) if shared else module.policy[0](obs)
+    hidden, last = module.policy if shared else module.policy[1]
+    (dense,), (norm,) = hidden.dense, hidden.norms
+    expected = functional.layer_norm(features @ dense.weight_0.T + dense.bias_0, (5,), norm.weight, norm.bias).tanh()
+    torch.testing.assert_close(module.forward_policy(obs)[0], expected @ last.weight_0.T + last.bias_0)
+    norms = sum(isinstance(part, nn.LayerNorm) for part in module.modules())
+    assert norms == 2 + encoder_norm * (1 if shared else 2)
+
+
+def test_the_fusion_network_has_initial_weights_of_its_own():
+    settings = ModelSettings(
+        fusionnet_hiddens=(5, 4),
+        fusionnet_kernel_initializer="constant",
+        fusionnet_kernel_initializer_kwargs={"val": 0.5},
+        fusionnet_bias_initializer="ones",
+    )
+    encoder = ActorCritic(NESTED, ACTIONS["discrete"], settings).trunk
+    for name, parameter in encoder.named_parameters():
+        is_fusion, wanted = name.startswith("fusion."), 0.5 if "weight" in name else 1.0
+        assert bool((parameter == wanted).all()) == is_fusion, name

@@ -28,7 +28,7 @@ SMALL = {
 
 def make(observation_space, action_space, **settings):
     torch.manual_seed(0)
-    model = ModelSettings(**SMALL, head_fcnet_hiddens=settings.pop("head", ()))
+    model = ModelSettings(**SMALL, head_fcnet_hiddens=settings.pop("head", ()), **settings.pop("model", {}))
     return ActorQ(observation_space, action_space, ActorQSettings(model=model, **settings))
 
 
@@ -39,6 +39,7 @@ ACTORS = {
     "discrete": (CHOICE, {}),
     "deterministic": (BOX, {"actor": "deterministic", "head": (6,)}),
     "deterministic, grid": (GRID, {"actor": "deterministic"}),
+    "normalised": (BOX, {"head": (6,), "model": {"fcnet_use_layernorm": True, "head_fcnet_use_layernorm": True}}),
 }
 
 
@@ -152,3 +153,22 @@ def test_action_spaces_it_cannot_handle_are_refused(space, settings, message):
 def test_memory_is_refused():
     with pytest.raises(ConfigError, match="this algorithm's module has no memory"):
         ActorQSettings(model=ModelSettings(use_gru=True))
+
+
+@pytest.mark.parametrize("fcnet_norm", [True, False])
+@pytest.mark.parametrize("head_norm", [True, False])
+def test_critics_follow_the_settings_of_both_parts(fcnet_norm, head_norm):
+    model = {"fcnet_use_layernorm": fcnet_norm, "fcnet_activation": "relu"}
+    model |= {"head_fcnet_use_layernorm": head_norm, "head_fcnet_activation": "tanh"}
+    critic = make(VECTOR, BOX, head=(6,), model=model).critic
+    obs, action = torch.randn(5, 4), torch.randn(5, 2)
+    for value, found in zip(critic.values, critic(obs, action), strict=True):
+        weights = [weight for name, weight in value.named_parameters() if "norms" not in name]
+        x = torch.cat((obs, action), 1)
+        for weight, bias, has_norm, activate in (
+            (*weights[:2], fcnet_norm, torch.relu),
+            (*weights[2:4], head_norm, torch.tanh),
+        ):
+            x = x @ weight.T + bias
+            x = activate(torch.nn.functional.layer_norm(x, x.shape[1:]) if has_norm else x)
+        torch.testing.assert_close(found, x @ weights[4].T + weights[5])

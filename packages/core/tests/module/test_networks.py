@@ -1,9 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 from torch import nn
+from torch.nn import functional
 
 from rl_core.errors import UnsupportedSpaceError
 from rl_core.module.networks import ACTIVATIONS, CNN, MLP, ChannelNorm, NormedMLP, Tanh, tanh
@@ -165,3 +167,30 @@ def test_normed_mlp_normalises_before_it_activates():
         expected = y.relu()
     torch.testing.assert_close(network(x), expected)
     assert network.num_features == 4
+
+
+@pytest.mark.parametrize("shape", [(12, 10, 3), (3, 12, 10)])
+def test_cnn_pads_and_takes_a_kernel_and_stride_for_each_side(shape):
+    space = spaces.Box(0.0, 1.0, shape, np.float32)
+    filters = ((4, (4, 3), (2, 1), "same"), (5, 3, 2, "same"), (6, (2, 1), 1, "valid"))
+    network = CNN(space, filters=filters, hiddens=(), activation="linear")
+    image = torch.rand(2, *shape)
+    x = image if shape[0] == 3 else image.permute(0, 3, 1, 2)
+    first, second, third = (layer.weight for layer in network.convolutions)
+    biases = [layer.bias for layer in network.convolutions]
+    # 12 / 2 = 6 rows need (6 - 1) * 2 + 4 = 14; 10 columns at stride 1 need 12.
+    x = functional.conv2d(functional.pad(x, (1, 1, 1, 1)), first, biases[0], (2, 1))
+    assert x.shape[2:] == (6, 10)
+    # 6 / 2 = 3 rows need 7, 10 / 2 = 5 columns need 11: the odd zero comes after.
+    x = functional.conv2d(functional.pad(x, (0, 1, 0, 1)), second, biases[1], 2)
+    assert x.shape[2:] == (3, 5)
+    x = functional.conv2d(x, third, biases[2])
+    torch.testing.assert_close(network(image), x.flatten(1))
+
+
+def test_padding_at_stride_one_is_that_of_torch():
+    space = spaces.Box(0.0, 1.0, (2, 9, 7), np.float32)
+    network = CNN(space, filters=((4, (5, 2), 1, "same"),), hiddens=(), activation="linear")
+    image, (layer,) = torch.rand(2, 2, 9, 7), network.convolutions
+    expected = functional.conv2d(image, layer.weight, layer.bias, padding="same")
+    torch.testing.assert_close(network(image), expected.flatten(1))

@@ -60,6 +60,13 @@ def test_values_are_advantages_about_a_value():
     torch.testing.assert_close(module.forward_value(obs), module.q(obs).amax(-1))
 
 
+@pytest.mark.parametrize("noisy", [False, True])
+def test_hidden_layers_of_the_head_can_be_normalised(noisy):
+    module = make(model={"head_fcnet_hiddens": (6, 5), "head_fcnet_use_layernorm": True}, noisy=noisy)
+    assert [norm.normalized_shape for norm in module.modules() if isinstance(norm, torch.nn.LayerNorm)] == [(6,), (5,)]
+    check_module(module, VECTOR, ACTIONS)
+
+
 def test_value_of_a_distribution_is_its_mean():
     module = make(num_atoms=5, v_min=-1.0, v_max=3.0, dueling=False)
     obs = torch.randn(6, 4)

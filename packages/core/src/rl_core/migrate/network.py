@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rl_core.errors import ConfigError
 from rl_core.module.distribution import distribution_for
+from rl_core.module.networks import same_padding
 from rl_core.module.rl_module import RLModule
 from rl_core.tree import Tree
 
@@ -200,13 +201,3 @@ def _stack(layers: Sequence[Layer], shape: tuple[int, ...]) -> tuple[nn.Sequenti
             raise ConfigError(f"The layer {(kind, *settings)} leaves nothing of the image. Give smaller kernels.")
         parts += [] if activation == "linear" else [_ACTIVATIONS[activation]()]
     return nn.Sequential(*parts), shape
-
-
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Return the zeros before and after an axis so that a convolution leaves `ceil(size / stride)`.
-
-    An odd number puts one more after. A kernel smaller than the stride gives a negative number: it cuts off.
-    Source: TensorFlow's padding "same", without its limit at 0, as RLlib does.
-    """
-    total = (math.ceil(size / stride) - 1) * stride + kernel - size
-    return total // 2, total - total // 2

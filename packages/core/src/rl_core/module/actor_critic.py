@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from rl_core.config.check import Settings
 from rl_core.module.distribution import distribution_for
-from rl_core.module.encoders import contains_image, is_plain_vector, make_encoder
-from rl_core.module.initialize import initializer_for
-from rl_core.module.networks import MLP
+from rl_core.module.encoders import contains_image, dense_network, is_plain_vector, make_encoder, output_layers
+from rl_core.module.networks import Encoder
 from rl_core.module.recurrent import RecurrentBody
 from rl_core.module.rl_module import RLModule
 from rl_core.module.settings import ModelSettings
@@ -29,7 +28,7 @@ class ActorCritic(RLModule):
     """
 
     settings_class: ClassVar[type[Settings] | None] = ModelSettings
-    trunk: nn.Module | None
+    trunk: Encoder | None
     body: RecurrentBody | None
     log_std: nn.Parameter | None
     _order: Tensor | None
@@ -143,14 +142,9 @@ class ActorCritic(RLModule):
     def _network(self, num_outputs: int, gain: float) -> nn.Module:
         """Make what turns the features of `trunk` or `body`, or observations, into outputs."""
         settings, space = self.settings, self.observation_space
-        fcnet, head = initializer_for(settings, "fcnet"), initializer_for(settings, "head_fcnet")
-        hiddens, base = settings.head_fcnet_hiddens, self.trunk or self.body
-        if base is None and is_plain_vector(space) and not (hiddens or settings.fcnet_use_layernorm):
-            # One network is faster than an encoder with a head behind it.
-            sizes = (*space.shape, *settings.fcnet_hiddens, num_outputs)  # type: ignore[misc]
-            activation = settings.fcnet_activation
-            return MLP(sizes, activation=activation, initializer=fcnet, last_initializer=head, last_gain=gain)
+        base = self.trunk or self.body
+        if base is None and is_plain_vector(space):
+            return dense_network(space.shape[0], num_outputs, settings, gain=gain)  # type: ignore[index]
         encoder = base or make_encoder(space, settings)
-        sizes = (encoder.num_features, *hiddens, num_outputs)
-        outputs = MLP(sizes, activation=settings.head_fcnet_activation, initializer=head, last_gain=gain)
+        outputs = output_layers(encoder.num_features, num_outputs, settings, gain=gain)
         return nn.Sequential(encoder, outputs) if base is None else outputs

@@ -14,11 +14,9 @@ from rl_core.config.check import Range, Settings
 from rl_core.errors import ConfigError, UnsupportedSpaceError
 from rl_core.module.discrete import Categorical
 from rl_core.module.distribution_base import flatten_event
-from rl_core.module.encoders import dense_layers, is_plain_vector, make_encoder
+from rl_core.module.encoders import dense_network, is_plain_vector, make_encoder, output_layers
 from rl_core.module.exploration import NoisyAction
 from rl_core.module.gaussian import SquashedGaussian
-from rl_core.module.initialize import initializer_for
-from rl_core.module.networks import MLP
 from rl_core.module.rl_module import RLModule
 from rl_core.module.settings import ModelSettings
 from rl_core.tree import Tree
@@ -67,10 +65,10 @@ class Critics(nn.Module):
         self.takes_action = not isinstance(action_space, spaces.Discrete)
         num_outputs = settings.num_quantiles if self.takes_action else int(action_space.n)  # type: ignore[attr-defined]
         num_features += math.prod(self.action_shape or ()) if self.takes_action else 0
-        hiddens = (*(model.fcnet_hiddens if self.encoder is None else ()), *model.head_fcnet_hiddens)
+        make = output_layers if self.encoder else dense_network
         # One after the other: the products of all at once would leave the second-level cache, and take longer.
         self.values = nn.ModuleList(
-            _critic((num_features, *hiddens, num_outputs), model) for _ in range(settings.num_critics)
+            make(num_features, num_outputs, model, gain=1.0) for _ in range(settings.num_critics)
         )
 
     def forward(self, obs: Tree, action: Tensor | None = None) -> Tensor:
@@ -79,15 +77,6 @@ class Critics(nn.Module):
         if action is not None:
             features = torch.cat((features, flatten_event(action, self.action_shape or ())), -1)
         return torch.stack([value(features) for value in self.values])
-
-
-def _critic(sizes: tuple[int, ...], model: ModelSettings) -> nn.Module:
-    """Make the dense layers of one critic, the last one without activation."""
-    initializer = initializer_for(model, "fcnet")
-    if model.fcnet_use_layernorm and len(sizes) > 2:
-        last = MLP(sizes[-2:], initializer=initializer, last_gain=1.0)
-        return nn.Sequential(dense_layers(sizes[:-1], model), last)
-    return MLP(sizes, activation=model.fcnet_activation, initializer=initializer, last_gain=1.0)
 
 
 class Actor(nn.Module):
@@ -102,13 +91,7 @@ class Actor(nn.Module):
         """Make and initialise the layers; `bounds` `[D]` make the outputs actions between them."""
         super().__init__()
         self.encoder = make_encoder(space, model)
-        sizes: tuple[int, ...] = (self.encoder.num_features, *model.head_fcnet_hiddens, num_outputs)
-        self.head = MLP(
-            sizes,
-            activation=model.head_fcnet_activation,
-            initializer=initializer_for(model, "head_fcnet"),
-            last_gain=model.policy_head_gain,
-        )
+        self.head = output_layers(self.encoder.num_features, num_outputs, model, gain=model.policy_head_gain)
         self.bounded = bounds is not None
         if bounds is not None:
             self.register_buffer("low", bounds[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from rl_core.errors import UnsupportedSpaceError
 from rl_core.module.initialize import HIDDEN_GAIN, Initializer, initialize, initializer_for
 from rl_core.module.networks import CNN, MLP, SMALLEST_SIDE, ChannelNorm, Encoder, NormedMLP, as_planes, image_shape
-from rl_core.module.settings import Activation, ModelSettings
+from rl_core.module.settings import ModelSettings
 from rl_core.tree import Tree, tree_map
 
 _IMPALA_HIDDENS = (256,)
+DensePart = Literal["fcnet", "fusionnet", "head_fcnet"]
+"""A part of the network that is dense layers."""
 
 
 def make_encoder(space: spaces.Space[Any], settings: ModelSettings) -> Encoder:
@@ -68,12 +70,39 @@ def is_plain_vector(space: spaces.Space[Any]) -> bool:
     return isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype == np.float32 and space.shape != (0,)
 
 
-def dense_layers(sizes: tuple[int, ...], settings: ModelSettings, activation: Activation | None = None) -> Encoder:
-    """Make dense layers, all activated, as the `fcnet` settings say; `activation` overrides theirs."""
-    activation, initializer = activation or settings.fcnet_activation, initializer_for(settings, "fcnet")
-    if settings.fcnet_use_layernorm:
+def dense_layers(sizes: tuple[int, ...], settings: ModelSettings, part: DensePart = "fcnet") -> Encoder:
+    """Make dense layers, all activated, as the settings of a part say; `fusionnet` is normalised where `fcnet` is."""
+    activation, initializer = getattr(settings, f"{part}_activation"), initializer_for(settings, part)
+    if settings.head_fcnet_use_layernorm if part == "head_fcnet" else settings.fcnet_use_layernorm:
         return NormedMLP(sizes, activation=activation, initializer=initializer)
     return MLP(sizes, activation=activation, activate_last=True, initializer=initializer)
+
+
+def output_layers(num_features: int, num_outputs: int, settings: ModelSettings, *, gain: float) -> nn.Module:
+    """Make the dense layers from features to outputs, as the `head_fcnet` settings say.
+
+    The last one is not activated and has the gain, where weights are orthogonal.
+    """
+    sizes, initializer = (num_features, *settings.head_fcnet_hiddens), initializer_for(settings, "head_fcnet")
+    if settings.head_fcnet_use_layernorm and len(sizes) > 1:
+        last = MLP((sizes[-1], num_outputs), initializer=initializer, last_gain=gain)
+        return nn.Sequential(dense_layers(sizes, settings, "head_fcnet"), last)
+    activation = settings.head_fcnet_activation
+    return MLP((*sizes, num_outputs), activation=activation, initializer=initializer, last_gain=gain)
+
+
+def dense_network(num_features: int, num_outputs: int, settings: ModelSettings, *, gain: float) -> nn.Module:
+    """Make the dense layers of `fcnet` and the output layers behind them, as one network if it can be: it is faster."""
+    sizes = (num_features, *settings.fcnet_hiddens)
+    if settings.head_fcnet_hiddens or settings.fcnet_use_layernorm:
+        return nn.Sequential(dense_layers(sizes, settings), output_layers(sizes[-1], num_outputs, settings, gain=gain))
+    return MLP(
+        (*sizes, num_outputs),
+        activation=settings.fcnet_activation,
+        initializer=initializer_for(settings, "fcnet"),
+        last_initializer=initializer_for(settings, "head_fcnet"),
+        last_gain=gain,
+    )
 
 
 def _image_encoder(space: spaces.Space[Any], settings: ModelSettings) -> CNN | ImpalaCNN:
@@ -159,7 +188,7 @@ class FusionEncoder(Encoder):
         self._places = self._add_parts(space, settings)
         widths = [cast(Encoder, part).num_features for part in self.parts]
         sizes = (sum(widths), *settings.fusionnet_hiddens)
-        self.fusion = dense_layers(sizes, settings, settings.fusionnet_activation)
+        self.fusion = dense_layers(sizes, settings, "fusionnet")
         self.num_features = sizes[-1]
 
     def _add_parts(self, space: spaces.Space[Any], settings: ModelSettings) -> Tree:

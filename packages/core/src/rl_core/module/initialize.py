@@ -13,6 +13,8 @@ from rl_core.module.settings import BiasInitializer, KernelInitializer, ModelSet
 
 HIDDEN_GAIN = math.sqrt(2.0)
 Default = Literal["orthogonal", "torch"]
+Part = Literal["fcnet", "conv", "fusionnet", "lstm", "head_fcnet"]
+"""A part of the network with settings of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,7 @@ class LayerInit:
 Initializer = Default | LayerInit
 
 
-def initializer_for(settings: ModelSettings, part: Literal["fcnet", "conv", "lstm", "head_fcnet"]) -> LayerInit:
+def initializer_for(settings: ModelSettings, part: Part) -> LayerInit:
     """Read from the settings how a part of the network is initialised."""
     return LayerInit(
         default=settings.initializer,

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from rl_core.errors import UnsupportedSpaceError
 from rl_core.module.initialize import HIDDEN_GAIN, Initializer, initialize
-from rl_core.module.settings import Activation
+from rl_core.module.settings import Activation, Filter
 
 SMALLEST_SIDE = 5
 """Of an image, in pixels, for the default convolutions."""
@@ -170,7 +170,7 @@ class CNN(Encoder):
         self,
         space: spaces.Box,
         *,
-        filters: Sequence[tuple[int, int, int]] | None = None,
+        filters: Sequence[Filter] | None = None,
         hiddens: Sequence[int] | None = None,
         activation: Activation = "relu",
         initializer: Initializer = "orthogonal",
@@ -181,7 +181,8 @@ class CNN(Encoder):
 
         Args:
             space: Box of three axes.
-            filters: (channels, kernel, stride) of each convolution; None chooses by `default_filters`.
+            filters: Channels, kernel, stride and perhaps padding of each convolution; None chooses by
+                `default_filters`.
             hiddens: Units of the dense layers after the convolutions; None chooses by `default_filters`.
             activation: Function after every layer.
             initializer: See `initialize`.
@@ -199,19 +200,28 @@ class CNN(Encoder):
         self._activate = ACTIVATIONS[activation]
         self.in_bfloat16 = dtype == "bfloat16"
         self.convolutions = nn.ModuleList()
-        for num_filters, kernel, stride in filters:
-            if min(height, width) < kernel:
+        self._pads: list[list[int]] = []
+        sides = (height, width)
+        for num_filters, kernel, stride, *padding in filters:
+            kernels, strides = _both(kernel), _both(stride)
+            pads = [(0, 0), (0, 0)]
+            if padding == ["same"]:
+                pads = [same_padding(*sizes) for sizes in zip(sides, kernels, strides, strict=True)]
+            sides = (sides[0] + sum(pads[0]), sides[1] + sum(pads[1]))
+            if sides[0] < kernels[0] or sides[1] < kernels[1]:
                 raise UnsupportedSpaceError(
-                    f"CNN: images of {space} shrink to {height} x {width} pixels before a convolution with kernel "
+                    f"CNN: images of {space} shrink to {sides[0]} x {sides[1]} pixels before a convolution with kernel "
                     f"{kernel}. Give smaller kernels or strides in conv_filters={tuple(filters)}, or larger images."
                 )
-            layer = nn.Conv2d(channels, num_filters, kernel, stride)
+            layer = nn.Conv2d(channels, num_filters, kernels, strides)
             initialize(layer.weight, layer.bias, initializer, HIDDEN_GAIN)  # type: ignore[arg-type]
             self.convolutions.append(layer)
-            channels, height, width = num_filters, (height - kernel) // stride + 1, (width - kernel) // stride + 1
-        norms = [ChannelNorm(num_filters) for num_filters, _, _ in filters] if use_layernorm else []
+            self._pads.append([*pads[1], *pads[0]] if padding == ["same"] else [])  # as torch has it: width first
+            channels = num_filters
+            sides = ((sides[0] - kernels[0]) // strides[0] + 1, (sides[1] - kernels[1]) // strides[1] + 1)
+        norms = [ChannelNorm(num_filters) for num_filters, *_ in filters] if use_layernorm else []
         self.norms = nn.ModuleList(norms)
-        sizes = (channels * height * width, *hiddens)
+        sizes = (channels * sides[0] * sides[1], *hiddens)
         self.dense = MLP(sizes, activation=activation, activate_last=True, initializer=initializer)
         self.num_features = sizes[-1]
 
@@ -228,13 +238,28 @@ class CNN(Encoder):
 
     def _features(self, x: Tensor) -> Tensor:
         """Map `[N, C, H, W]` to `[N, F]`."""
-        for index, layer in enumerate(self.convolutions):
-            x = layer(x)
+        for index, (layer, pads) in enumerate(zip(self.convolutions, self._pads, strict=True)):
+            x = layer(functional.pad(x, pads) if pads else x)
             if self.norms:
                 x = self.norms[index](x)
             x = x if self._activate is None else self._activate(x)
         features: Tensor = self.dense(x.flatten(1))
         return features
+
+
+def _both(sides: int | tuple[int, int]) -> tuple[int, int]:
+    """Give height and width the same number if there is one only."""
+    return (sides, sides) if isinstance(sides, int) else sides
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Return the zeros before and after an axis so that a convolution leaves `ceil(size / stride)`.
+
+    An odd number puts one more after. A kernel smaller than the stride gives a negative number: it cuts off.
+    Source: TensorFlow's padding "same", without its limit at 0, as RLlib does.
+    """
+    total = (-(-size // stride) - 1) * stride + kernel - size
+    return total // 2, total - total // 2
 
 
 class ChannelNorm(nn.LayerNorm):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rl_core.config.check import Range, Settings
 from rl_core.errors import ConfigError, UnsupportedSpaceError
-from rl_core.module.encoders import make_encoder
+from rl_core.module.encoders import dense_layers, make_encoder
 from rl_core.module.exploration import EpsilonGreedy
 from rl_core.module.initialize import initializer_for
 from rl_core.module.networks import MLP
@@ -65,13 +65,12 @@ class QValues(nn.Module):
         self.num_actions, self.num_atoms, self.dueling = num_actions, settings.num_atoms, settings.dueling
         self.trunk: Any = RecurrentTrunk(space, model) if model.has_memory else make_encoder(space, model)
         sizes = (self.trunk.num_features, *model.head_fcnet_hiddens)
-        initializer = initializer_for(model, "head_fcnet")
-        self.hidden = MLP(sizes, activation=model.head_fcnet_activation, activate_last=True, initializer=initializer)
+        self.hidden = dense_layers(sizes, model, "head_fcnet") if model.head_fcnet_hiddens else None
         num_outputs = (num_actions + settings.dueling) * settings.num_atoms
         self.head = (
             NoisyLinear(sizes[-1], num_outputs, sigma=settings.sigma0)
             if settings.noisy
-            else MLP((sizes[-1], num_outputs), initializer=initializer, last_gain=1.0)
+            else MLP((sizes[-1], num_outputs), initializer=initializer_for(model, "head_fcnet"), last_gain=1.0)
         )
         self.register_buffer("support", torch.linspace(settings.v_min, settings.v_max, settings.num_atoms))
 
@@ -85,7 +84,7 @@ class QValues(nn.Module):
 
     def outputs(self, features: Tensor, **noisy: bool) -> Tensor:
         """Map features `[..., F]`; `noisy=False` leaves the noise of the weights out."""
-        if self.hidden.sizes[1:]:
+        if self.hidden is not None:
             features = self.hidden(features)
         outputs: Tensor = self.head(features, **noisy)
         if self.num_atoms > 1:

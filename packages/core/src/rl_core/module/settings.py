@@ -12,6 +12,12 @@ from rl_core.errors import ConfigError
 Activation = Literal["tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "linear"]
 """Names of activation functions; `linear` is none at all."""
 Size = Annotated[int, Range(ge=1)]
+Sides = Size | tuple[Size, Size]
+"""Pixels along height and width: one number for both, or one each."""
+Padding = Literal["valid", "same"]
+"""`valid`: none. `same`: as many zeros as it takes for an output of `ceil(side / stride)`."""
+Filter = tuple[Size, Sides, Sides] | tuple[Size, Sides, Sides, Padding]
+"""A convolution: channels, kernel, stride, and the padding, `valid` unless given."""
 BiasInitializer = Literal["zeros", "ones", "constant", "uniform", "normal", "trunc_normal"]
 """Names of functions of `torch.nn.init` (without their last underscore) that can fill a vector."""
 KernelInitializer = Literal[
@@ -26,8 +32,12 @@ KernelInitializer = Literal[
     "uniform",
     "normal",
     "trunc_normal",
+    "eye",
+    "dirac",
+    "sparse",
 ]
-"""Names of functions of `torch.nn.init` (without their last underscore) that can fill a matrix."""
+"""Names of functions of `torch.nn.init` (without their last underscore) that can fill a matrix (all but `dirac`) or the
+weights of a convolution (all but `eye` and `sparse`)."""
 InitializerKwargs = dict[str, float | str]
 """Keyword arguments of such a function."""
 
@@ -43,6 +53,9 @@ INITIALIZER_KWARGS: Mapping[str, tuple[str, ...]] = {
     "uniform": ("a", "b"),
     "normal": ("mean", "std"),
     "trunc_normal": ("mean", "std", "a", "b"),
+    "eye": (),
+    "dirac": ("groups",),
+    "sparse": ("sparsity", "std"),
 }
 """What each initialiser can be told."""
 
@@ -71,9 +84,10 @@ class ModelSettings(Settings):
     Source: Espeholt et al. 2018, figure 3 (large network) for `impala`."""
     conv_channels: tuple[Size, ...] = (16, 32, 32)
     """Channels of each section of the `impala` network; each halves the sides. Source: Espeholt et al. 2018."""
-    conv_filters: tuple[tuple[Size, Size, Size], ...] | None = None
-    """Convolutions `(channels, kernel, stride)` on image observations, without padding; kernel and stride in pixels.
-    None chooses by the shorter side: from 36 pixels (32,8,4) (64,4,2) (64,3,1) [Mnih et al. 2015]; from 16 pixels
+    conv_filters: tuple[Filter, ...] | None = None
+    """Convolutions `(channels, kernel, stride)` on image observations; kernel and stride in pixels, or pairs of those
+    for height and width. A fourth entry `"same"` pads with zeros, as RLlib does; without it nothing is padded. None
+    chooses by the shorter side: from 36 pixels (32,8,4) (64,4,2) (64,3,1) [Mnih et al. 2015]; from 16 pixels
     (32,4,2) (64,3,2); from 5 pixels (16,3,1) (32,3,1) [after MinAtar, Young and Tian 2019]; less is refused."""
     conv_activation: Activation = "relu"
     """Activation of the convolutions and of `post_fcnet_hiddens`. Source: Mnih et al. 2015."""
@@ -96,7 +110,15 @@ class ModelSettings(Settings):
     fusionnet_hiddens: tuple[Size, ...] = (256, 256, 128)
     """Units of the dense layers that join the parts of nested observations. Source: the defaults of RLlib."""
     fusionnet_activation: Activation = "relu"
-    """Activation of those layers; the other choices for them are those of `fcnet`. Source: the defaults of RLlib."""
+    """Activation of those layers; `fcnet_use_layernorm` holds for them too. Source: the defaults of RLlib."""
+    fusionnet_kernel_initializer: KernelInitializer | None = None
+    """Weights of those layers at the start; None takes `initializer`."""
+    fusionnet_kernel_initializer_kwargs: InitializerKwargs = field(default_factory=dict)
+    """Arguments of that initialiser."""
+    fusionnet_bias_initializer: BiasInitializer | None = None
+    """Biases of those layers at the start; None takes `initializer`."""
+    fusionnet_bias_initializer_kwargs: InitializerKwargs = field(default_factory=dict)
+    """Arguments of that initialiser."""
     use_lstm: bool = False
     """Whether an LSTM follows the encoder. Source: Hochreiter and Schmidhuber 1997."""
     use_gru: bool = False
@@ -129,6 +151,8 @@ class ModelSettings(Settings):
     """Units of dense layers that policy and value function each have between what may be shared and their outputs."""
     head_fcnet_activation: Activation = "relu"
     """Activation of those layers."""
+    head_fcnet_use_layernorm: bool = False
+    """Whether a layer normalisation stands between each of those layers and its activation."""
     head_fcnet_kernel_initializer: KernelInitializer | None = None
     """Weights of those layers and of the output layers at the start; None takes `initializer` and the gains below."""
     head_fcnet_kernel_initializer_kwargs: InitializerKwargs = field(default_factory=dict)
@@ -185,7 +209,7 @@ class ModelSettings(Settings):
                 f"attention_dim: got {self.attention_dim}, expected a multiple of attention_num_heads="
                 f"{self.attention_num_heads}, because every head gets an equal share."
             )
-        for part in ("fcnet", "conv", "lstm", "head_fcnet"):
+        for part in ("fcnet", "conv", "fusionnet", "lstm", "head_fcnet"):
             for which in ("kernel", "bias"):
                 self._check_initializer(f"{part}_{which}_initializer")
 
