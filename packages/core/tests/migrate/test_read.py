@@ -289,8 +289,23 @@ def test_model_dicts_become_settings_of_the_default_module():
     recurrent = model_settings_from_rllib({"use_lstm": True, "lstm_cell_size": 8, "max_seq_len": 4})
     assert (recurrent.use_lstm, recurrent.lstm_cell_size, recurrent.max_seq_len) == (True, 8, 4)
     assert model_settings_from_rllib({"fcnet_hiddens": [4], "post_fcnet_hiddens": [2]}).fcnet_hiddens == (4, 2)
+    image = model_settings_from_rllib({"conv_filters": [[16, [4, 4], 2], [32, 4, [2, 1]], [64, [3, 2], 1]]})
+    assert image.conv_filters == ((16, (4, 4), 2, "same"), (32, 4, (2, 1), "same"), (64, (3, 2), 1))
+    assert image.post_fcnet_hiddens == ()
     with pytest.raises(ConfigError, match="conv_filters"):
-        model_settings_from_rllib({"conv_filters": [[16, [4, 4], 2]]})
+        model_settings_from_rllib({"conv_filters": [[16, [4, 4]]]})
+
+
+def test_settings_of_an_old_image_model_build_rllibs_convolutions():
+    model = {"conv_filters": [[4, [4, 4], 2], [8, [3, 3], 2], [8, [3, 3], 1]], "vf_share_layers": True}
+    theirs = read("policy_image_shared")
+    own = ActorCritic(theirs.observation_space, theirs.action_space, model_settings_from_rllib(model))
+    weights = [(layer.weight, layer.bias) for layer in theirs.modules() if isinstance(layer, torch.nn.Conv2d)]
+    for layer, (weight, bias) in zip(own.trunk.convolutions, weights, strict=True):
+        layer.weight.data, layer.bias.data = weight.data, bias.data
+    image = torch.rand(5, *theirs.observation_space.shape)
+    with torch.no_grad():
+        torch.testing.assert_close(own.trunk(image), theirs.encoder(image, (), one_step=True)[0])
 
 
 def test_model_dicts_become_rllibs_networks():

@@ -85,23 +85,23 @@ def model_settings_from_rllib(model_config: Mapping[str, Any]) -> ModelSettings:
     """Translate a `model` dict of RLlib's old API stack to the settings of this library's default module.
 
     Missing keys take RLlib's defaults, initialisers are left out: initial weights are this library's. Images without
-    `conv_filters` get this library's convolutions.
+    `conv_filters` get this library's convolutions; with it all but the last are padded, as RLlib's old stack does.
 
     Raises:
         ConfigError: names a key that is unknown, or whose value `ActorCritic` does not express.
     """
     model = checked(model_config)
-    if model["conv_filters"]:
-        raise ConfigError(
-            f"conv_filters: got {model['conv_filters']!r:.80}, which RLlib pads and ModelSettings do not. Leave it out "
-            "for this library's convolutions, or use module_from_rllib for RLlib's."
-        )
     post = tuple(model["post_fcnet_hiddens"])
+    convolutions: Kwargs = {"post_fcnet_hiddens": post or None}
+    if model["conv_filters"]:
+        *padded, last = map(tuple, model["conv_filters"])
+        filters = (*((*entry[:3], "same") for entry in padded), last[:3])
+        convolutions = {"post_fcnet_hiddens": post, "conv_filters": filters}
     return ModelSettings(
+        **convolutions,
         fcnet_hiddens=(*model["fcnet_hiddens"], *post),
         fcnet_activation=activation(model, "fcnet" if model["fcnet_hiddens"] else "post_fcnet"),
         conv_activation=activation(model, "conv"),
-        post_fcnet_hiddens=post or None,
         use_lstm=model["use_lstm"],
         lstm_cell_size=model["lstm_cell_size"],
         max_seq_len=model["max_seq_len"],
