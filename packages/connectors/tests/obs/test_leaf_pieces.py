@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_connectors.obs.cast import CastObs
-from rl_connectors.obs.image import ChannelsFirst, GrayImage, ResizeImage, ScaleImage
+from rl_connectors.obs.image import ChannelsFirst, ChannelsLast, GrayImage, ResizeImage, ScaleImage
 from rl_connectors.obs.one_hot import OneHotObs
 from rl_core.connect.chain import ObsChain
 from rl_core.connect.protocol import observations_only
@@ -169,6 +169,7 @@ def slow_area_mean(image, height, width):
 @given(st.tuples(*[st.integers(1, 7)] * 4), st.sampled_from([0, 2]), st.booleans(), st.integers(0, 1000))
 def test_resizing_is_the_mean_of_areas(sizes, channels, whole, seed):
     rows, columns, height, width = sizes
+    rows = max(rows, channels)  # with fewer rows the first axis would be the channels
     shape = (rows, columns, channels) if channels else (rows, columns)
     random = np.random.default_rng(seed)
     if whole:
@@ -220,3 +221,28 @@ def test_the_image_pieces_follow_one_another():
     chain = ObsChain([GrayImage(), ResizeImage(5, 4), ScaleImage()], NESTED, ACTION)
     assert chain.output_space["camera"] == spaces.Box(0.0, 1.0, (5, 4), np.float32)
     assert chain.output_space["depth"].shape == (5, 4)
+
+
+def test_a_stack_of_gray_images_is_resized_plane_by_plane(apply):
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 10, 8), np.uint8)
+    stacked, space = apply(ResizeImage(5, 3), spaces.Box(0, 255, (4, 10, 8), np.uint8), images)
+    single, _ = apply(ResizeImage(5, 3), spaces.Box(0, 255, (10, 8), np.uint8), images.reshape(-1, 10, 8))
+    assert space.shape == (4, 5, 3)
+    assert np.array_equal(stacked, single.reshape(2, 4, 5, 3))
+
+
+def test_channels_go_back_to_where_they_were(apply):
+    image = spaces.Box(0, 255, (10, 8, 3), np.uint8)
+    obs = np.random.default_rng(0).integers(0, 256, (2, 10, 8, 3), np.uint8)
+    first, space = apply(ChannelsFirst(), image, obs)
+    last, back = apply(ChannelsLast(), space, first)
+    assert back == image
+    assert np.array_equal(last, obs)
+
+
+@pytest.mark.parametrize(
+    ("piece", "shape"), [(ChannelsFirst(), (4, 84, 84)), (ChannelsLast(), (84, 84, 4))], ids=lambda value: str(value)
+)
+def test_channels_that_are_in_their_place_are_an_error_of_order(piece, shape):
+    with pytest.raises(ConfigError, match=rf"connector 0 \({type(piece).__name__}\).*expected .* boxes of shape"):
+        ObsChain([piece], spaces.Box(0, 255, shape, np.uint8), spaces.Discrete(2))

@@ -129,7 +129,17 @@ def test_a_loss_that_is_not_finite_takes_no_step():
 def test_a_chain_prints_as_a_table():
     algorithm = PPOConfig().environment("FrozenLake-v1").build()
     table = str(algorithm.policy.obs_chain)
-    assert "FlattenObs()" in table
+    assert "FlattenObs(keys=None)" in table
     assert "Discrete(16)" in table
     assert "Box(16) float32" in table
     assert "ActionToEnv(clip=True, rescale=False)" in str(algorithm.policy.action_chain)
+
+
+def test_a_learner_chain_prints_as_a_table():
+    table = " ".join(str(build(Bonus(2.0), Predicts()).learner.connectors).split())
+    assert (
+        "Bonus(size=2.0) Box(1) float32 in [0, 1] Box(1) float32 in [0, 1] statistics: count number, sum (1,)" in table
+    )
+    assert (
+        "Predicts() Box(1) float32 in [0, 1] Box(1) float32 in [0, 1] statistics: net weight (1, 1), bias (1,)" in table
+    )

@@ -1,6 +1,7 @@
 """Pieces for images. They change the leaves that are images of the kind they take, and pass on the others.
 
-Put them before `FrameStack`: a stack of gray images looks like one image with a first axis more.
+A leaf of three axes is `[C, H, W]` where its first axis is smaller than its last, as the modules see it, and else
+`[H, W, C]`. A stack of gray images is `[C, H, W]`; before `FrameStack`, each image is worked on once, behind it k times.
 """
 
 from __future__ import annotations
@@ -52,12 +53,12 @@ def _gray(colour: Array) -> Array:
 
 @dataclass(frozen=True)
 class ResizeImage(LeafwiseObs):
-    """Images `[H, W]` or `[H, W, C]`, uint8 or float, in another size.
+    """Images `[H, W]`, `[H, W, C]` or `[C, H, W]`, uint8 or float, in another size.
 
     Each new pixel is the mean of the area it covers; of uint8 it is exact, rounded to the nearest, halves to even.
     """
 
-    takes: ClassVar[str] = "uint8 and float boxes of shape [H, W] or [H, W, C]"
+    takes: ClassVar[str] = "uint8 and float boxes of shape [H, W], [H, W, C] or [C, H, W]"
     height: int = 84
     """New height in pixels."""
     width: int = 84
@@ -75,6 +76,10 @@ class ResizeImage(LeafwiseObs):
         if not (isinstance(leaf, Box) and len(shape) in (2, 3) and (leaf.dtype == np.uint8 or leaf.dtype.kind == "f")):
             return None
         low, high = leaf.low.min(), leaf.high.max()
+        if _has_channels_first(shape):
+            space = Box(low, high, (shape[0], self.height, self.width), leaf.dtype.type)
+            resize = self._resizer(shape[1:], leaf.dtype, (low, high))
+            return space, lambda images: resize(images.reshape(-1, *shape[1:])).reshape(-1, *space.shape)
         space = Box(low, high, (self.height, self.width, *shape[2:]), leaf.dtype.type)
         return space, self._resizer(shape, leaf.dtype, (low, high))
 
@@ -115,11 +120,11 @@ def _overlaps(old: int, new: int) -> Array:
 class ChannelsFirst(LeafwiseObs):
     """Images `[H, W, C]`, uint8 or float, as `[C, H, W]`, which torch's convolutions take."""
 
-    takes: ClassVar[str] = "uint8 and float boxes of shape [H, W, C]"
+    takes: ClassVar[str] = "uint8 and float boxes of shape [H, W, C], C at most H,"
 
     def convert(self, leaf: Space) -> tuple[Space, BatchFn] | None:
-        """Move the channels of a leaf if it is an image."""
-        if not _is_volume(leaf):
+        """Move the channels of a leaf if it is an image that has them last."""
+        if not _is_volume(leaf) or _has_channels_first(leaf.shape):
             return None
         low, high = (bound.transpose(2, 0, 1) for bound in (leaf.low, leaf.high))
         return Box(low, high, low.shape, leaf.dtype.type), lambda images: images.transpose(0, 3, 1, 2)
@@ -129,14 +134,19 @@ class ChannelsFirst(LeafwiseObs):
 class ChannelsLast(LeafwiseObs):
     """Images `[C, H, W]`, uint8 or float, as `[H, W, C]`, which resizing and making gray take."""
 
-    takes: ClassVar[str] = "uint8 and float boxes of shape [C, H, W]"
+    takes: ClassVar[str] = "uint8 and float boxes of shape [C, H, W], C at most W,"
 
     def convert(self, leaf: Space) -> tuple[Space, BatchFn] | None:
-        """Move the channels of a leaf if it is an image."""
-        if not _is_volume(leaf):
+        """Move the channels of a leaf if it is an image that has them first."""
+        if not (_is_volume(leaf) and leaf.shape[0] <= leaf.shape[2]):
             return None
         low, high = (bound.transpose(1, 2, 0) for bound in (leaf.low, leaf.high))
         return Box(low, high, low.shape, leaf.dtype.type), lambda images: images.transpose(0, 2, 3, 1)
+
+
+def _has_channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether three axes are `[C, H, W]`."""
+    return len(shape) == 3 and shape[0] < shape[2]
 
 
 def _is_volume(leaf: Space) -> TypeGuard[Box]:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from rl_core.connect.chain import ObsChain
+from rl_core.connect.protocol import ConnectorState
+from rl_core.connect.table import chain_table
 from rl_core.env.spaces import Space, describe
 from rl_core.errors import CheckpointError, ConfigError
 from rl_core.learning.learner_connector import LearnerConnector, Trained
@@ -44,6 +46,11 @@ class LearnerChain:
                 ) from error
         self.pieces = tuple(bound)
         self.states: list[Tree] = [piece.initial_state(seed + place) for place, piece in enumerate(bound)]
+
+    def __str__(self) -> str:
+        """A table of the pieces, the space of the observations they get and give, and their state."""
+        states = [ConnectorState(shared=_shown(state)) for state in self.states]
+        return chain_table(self.pieces, [self._obs_chain.spaces[self._start]] * (len(states) + 1), states)
 
     def __call__(self, rollout: Rollout) -> tuple[Rollout, dict[str, float]]:
         """Transform a rollout; figures are named `<piece>/<figure>`, with its place where its class comes twice."""
@@ -108,6 +115,13 @@ def _saved(state: Tree) -> Tree:
     if isinstance(state, dict):
         return {key: _saved(value) for key, value in state.items()}
     return tuple(map(_saved, state)) if isinstance(state, tuple) else state
+
+
+def _shown(state: Tree) -> Tree:
+    """Replace trained networks by their tensors."""
+    if isinstance(state, Trained):
+        return dict(state.module.state_dict())
+    return {key: _shown(value) for key, value in state.items()} if isinstance(state, dict) else state
 
 
 def _restored(own: Tree, saved: Tree) -> Tree:
