@@ -4,7 +4,8 @@ Shows: `CountBasedCuriosity` adds coefficient / sqrt(visits) to the rewards the 
 have the env's own. The reward of this frozen lake is one goal far away; with `--no-curiosity` it is never found.
 Criterion: evaluation return of 0.99 within 1,000,000 env steps; the control must miss it.
 Command: python examples/curiosity/count_based_curiosity.py --as-test --seed 0
-Reached: on seeds 0, 1, 2: 1.0 after 172,032, 49,152, 61,440 steps (3 to 9 s).
+Reached: on seeds 0, 1, 2: 1.0 after 172,032, 49,152, 61,440 steps (3 to 9 s). Without the bonus: 0.0 on each after
+1,001,472 steps.
 """
 
 from rl_connectors import CountBasedCuriosity
