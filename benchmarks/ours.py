@@ -138,7 +138,8 @@ def recurrent(work: Work) -> Figures:
 def connectors(work: Work) -> Figures:
     """Measure what mean/std, frame stack and previous actions cost of sampling, and what frame stacking ships.
 
-    With and without take turns, each for the processor time of one rollout, so that other processes hit both alike.
+    With and without take turns, rollout by rollout, and the median of the pairs counts: processor time, so that other
+    processes hit both alike.
     `bytes_share` compares the observations of a rollout with `FrameStack(4)` with the stacks they stand for.
     """
     import statistics
@@ -152,20 +153,24 @@ def connectors(work: Work) -> Figures:
     for _ in range(work.warmup):
         without.sample()
         with_pieces.sample()
-    times: dict[Any, list[float]] = {without: [], with_pieces: []}
+    pairs: list[tuple[float, ...]] = []
     started = time.perf_counter()
     while time.perf_counter() - started < work.seconds:
-        for runner, found in times.items():
-            clock = time.process_time()
-            env_steps = runner.sample().env_steps
-            found.append((time.process_time() - clock) / env_steps)
-    bare, full = map(statistics.median, times.values())
+        pairs.append(tuple(_seconds_per_step(runner) for runner in (without, with_pieces)))
+    bare, full = (statistics.median(column) for column in zip(*pairs, strict=True))
     return {
-        "share": 1 - bare / full,
+        "share": statistics.median(1 - one / other for one, other in pairs),
         "env_steps_per_s": 1 / full,
         "without_per_s": 1 / bare,
         "bytes_share": _shipped_share(work, FrameStack(4)),
     }
+
+
+def _seconds_per_step(runner: Any) -> float:
+    """Sample one rollout and return the processor time of an env step."""
+    clock = time.process_time()
+    env_steps = runner.sample().env_steps
+    return (time.process_time() - clock) / float(env_steps)
 
 
 def _shipped_share(work: Work, piece: Any) -> float:

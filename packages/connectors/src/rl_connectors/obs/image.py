@@ -1,7 +1,7 @@
 """Pieces for images. They change the leaves that are images of the kind they take, and pass on the others.
 
 A leaf of three axes is `[C, H, W]` where its first axis is smaller than its last, as the modules see it, and else
-`[H, W, C]`. A stack of gray images is `[C, H, W]`; before `FrameStack`, each image is worked on once, behind it k times.
+`[H, W, C]`. A stack of gray images is `[C, H, W]`; before `FrameStack` an image is worked on once, behind it k times.
 """
 
 from __future__ import annotations
