@@ -63,21 +63,22 @@ class Accountant:
 class ScheduledEnv(MultiAgentEnv):
     """Observations and rewards are numbers that come once each, so that a mix-up shows."""
 
-    def __init__(self, num_agents=4, seed=0, turn_based=False):
+    def __init__(self, num_agents=4, seed=0, turn_based=False, accounts=True):
         self.possible_agents = tuple(f"a{place}" for place in range(num_agents))
         self.observation_spaces = {agent: spaces.Box(0, 1e9, (1,), np.float64) for agent in self.possible_agents}
         self.action_spaces = {agent: spaces.Discrete(3) for agent in self.possible_agents}
         self.rng = np.random.default_rng(seed)
         self.turn_based = turn_based
         self.count = 0
-        self.accountant = Accountant()
+        self.accountant = Accountant() if accounts else None  # its objects cannot be saved with the env
 
     def reset(self, *, seed=None, options=None):
         self.time, self.left = 0, set()
         chosen = self._some(self.possible_agents, at_least=1)
         obs = {agent: self._number() for agent in chosen[:1] if self.turn_based} or {a: self._number() for a in chosen}
         self.present = set(obs)
-        self.accountant.reset(obs)
+        if self.accountant:
+            self.accountant.reset(obs)
         return {agent: np.array([value]) for agent, value in obs.items()}, {}
 
     def step(self, actions):
@@ -93,7 +94,8 @@ class ScheduledEnv(MultiAgentEnv):
         if self.rng.random() < 0.15:
             (terminateds if self.rng.random() < 0.5 else truncateds)["__all__"] = True
         rewards = {agent: float(self._number()) for agent in sorted(present) if self.rng.random() < 0.7}
-        self.accountant.step(actions, obs, rewards, terminateds, truncateds, sorted(present))
+        if self.accountant:
+            self.accountant.step(actions, obs, rewards, terminateds, truncateds, sorted(present))
         ended = {agent for agent in present if terminateds.get(agent) or truncateds.get(agent)}
         self.left |= ended
         self.present = present - ended

@@ -7,10 +7,10 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -39,6 +39,9 @@ LARGE_MODULE = 1_000_000
 """Number of parameters from which several torch threads are worth their cost."""
 
 
+T = TypeVar("T")
+
+
 class Algorithm:
     """A run in this process. Build it with `config.build()`; derive it to write a `training_step` of your own.
 
@@ -60,9 +63,9 @@ class Algorithm:
         self.metrics = MetricsLogger()
         self.callbacks = CallbackList(config.callbacks.settings.callbacks_class)
         self._context = Context(callbacks=self.callbacks, metrics=self.metrics)
-        self._components = self.config.components()
-        self.env_runner: Runner = self._components.env_runner(self.config, "sampling", self._context)
-        self.learner = self._components.learner(self.config, self.env_runner)
+        components = self.config.components()
+        self.env_runner: Runner = components.env_runner(self.config, "sampling", self._context)
+        self.learner = components.learner(self.config, self.env_runner)
         self._evaluation_runner: Runner | None = None
         self._set_num_threads()
         keep_freed_memory()
@@ -170,7 +173,7 @@ class Algorithm:
         self._returns.extend(episodes.returns.tolist())
         self._lengths.extend(episodes.lengths.tolist())
         for name, values in episodes.parts.items():
-            self._parts[name].extend(values.tolist())
+            self._parts.setdefault(name, deque(maxlen=self._returns.maxlen)).extend(values.tolist())
         self.num_episodes += len(episodes.returns)
         self._iteration_episodes += len(episodes.returns)
         if self.callbacks.members:
@@ -219,7 +222,8 @@ class Algorithm:
         settings = self.config.evaluation.settings
         with self.timer("evaluate_s"):
             if self._evaluation_runner is None:
-                self._evaluation_runner = self._components.env_runner(self.config, "evaluation", self._context)
+                make_runner = self.config.components().env_runner  # extensions may have changed since
+                self._evaluation_runner = make_runner(self.config, "evaluation", self._context)
             self._evaluation_runner.set_weights(self.env_runner.get_weights())
             episodes = self._evaluation_runner.evaluate(
                 num_episodes=num_episodes or settings.evaluation_duration,
@@ -235,6 +239,11 @@ class Algorithm:
         }
         self.callbacks.call("on_evaluate_end", algorithm=self, result=self._evaluation)
         return dict(self._evaluation)
+
+    def foreach_env_runner(self, function: Callable[[Runner], T]) -> list[T]:
+        """Call a function with every env runner there is, sampling first, and return what it gave for each."""
+        runners = (self.env_runner, self._evaluation_runner)
+        return [function(runner) for runner in runners if runner is not None]
 
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint from which the run goes on as if it had not stopped.
@@ -318,10 +327,10 @@ class Algorithm:
         self.metrics.set_state(counters["metrics"])
         self.iteration, self.env_steps = counters["iteration"], counters["env_steps"]
         self.num_episodes, self.time_total_s = counters["num_episodes"], counters["time_total_s"]
-        windows = ((self._returns, counters["returns"]), (self._lengths, counters["lengths"]))
-        for window, values in (*windows, *((self._parts[name], part) for name, part in counters["parts"].items())):
+        for window, values in ((self._returns, counters["returns"]), (self._lengths, counters["lengths"])):
             window.clear()
             window.extend(values)
+        self._parts = {name: deque(values, self._returns.maxlen) for name, values in counters["parts"].items()}
         self._evaluation = dict(counters["evaluation"])
 
     def _check_fit(self, state: Mapping[str, Any]) -> None:
