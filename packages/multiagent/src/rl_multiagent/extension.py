@@ -85,14 +85,10 @@ class MultiAgent(Extension):
         """Build envs and policies."""
         env = make_agents_env(config, purpose)
         seed = config.debugging.settings.seed
-        specs = self._specs()
-        mapper = PolicyMapper(
-            self.policy_mapping_fn, env.layout, list(specs), seed=stream_seed(seed, purpose, "mapping")
-        )
-        policies = {name: self._make_policy(name, config, mapper, env.layout) for name in specs}
+        mapper = self.make_mapper(env.layout, seed=stream_seed(seed, purpose, "mapping"))
         return MultiAgentRunner(
             env,
-            policies,
+            {name: self.make_policy(name, config, mapper, env.layout) for name in self.specs},
             mapper,
             num_steps=config.num_rollout_steps(),
             seed=stream_seed(seed, purpose),
@@ -101,37 +97,46 @@ class MultiAgent(Extension):
 
     def make_learner(self, config: AlgorithmConfig, runner: Runner) -> Updater:
         """Build a learner for each policy that learns."""
-        seed, device = config.debugging.settings.seed, config.learners.settings.device
-        updaters = {}
-        for name, policy in runner.policies.items():
-            own = self._config_of(name, config)
-            module = policy.build_module(seed=stream_seed(seed, "module", name))
-            if not self._is_trained(name, module):
-                continue
-            own.check_action_space(policy.action_chain.module_space)
-            updaters[name] = own.make_learner(
-                module.to(device),
-                make_optimizer=optimizer_factory(own.learners.settings, own.training.settings),
-                seed=stream_seed(seed, "learner", name),
-                name=name,
-                connectors=make_learner_chain(own, policy, stream_seed(seed, "learner connectors", name)),
-            )
-        return MultiLearner(updaters)
+        return MultiLearner(
+            {
+                name: self.make_updater(name, config, policy)
+                for name, policy in runner.policies.items()
+                if self.is_trained(name, policy)
+            }
+        )
 
-    def _specs(self) -> dict[str, PolicySpec]:
+    def make_mapper(self, layout: AgentLayout, *, seed: int) -> PolicyMapper:
+        """Make what works out who plays whom."""
+        return PolicyMapper(self.policy_mapping_fn, layout, list(self.specs), seed=seed)
+
+    def make_updater(self, name: str, config: AlgorithmConfig, policy: Policy) -> Updater:
+        """Build the learner of one policy, which begins with the policy's weights."""
+        seed, own = config.debugging.settings.seed, self._config_of(name, config)
+        module = policy.build_module(seed=stream_seed(seed, "module", name))
+        module.load_state_dict(policy.module.state_dict(), strict=False)  # without what only the learner has
+        return own.make_learner(
+            module.to(config.learners.settings.device),
+            make_optimizer=optimizer_factory(own.learners.settings, own.training.settings),
+            seed=stream_seed(seed, "learner", name),
+            name=name,
+            connectors=make_learner_chain(own, policy, stream_seed(seed, "learner connectors", name)),
+        )
+
+    @property
+    def specs(self) -> dict[str, PolicySpec]:
         """All policies, by id."""
         assert isinstance(self.policies, dict)
         return self.policies
 
-    def _is_trained(self, name: str, module: Any) -> bool:
+    def is_trained(self, name: str, policy: Policy) -> bool:
         """Whether a policy learns."""
         if self.policies_to_train is not None:
             return name in self.policies_to_train
-        return any(parameter.requires_grad for parameter in module.parameters())
+        return any(True for _ in policy.module.parameters())
 
     def _config_of(self, name: str, config: AlgorithmConfig) -> AlgorithmConfig:
         """The config that one policy is made and trained by."""
-        spec = self._specs()[name]
+        spec = self.specs[name]
         own = config.copy() if spec.algorithm is None else spec.algorithm()
         for setting, value in spec.settings.items():
             own.set(setting, value)
@@ -139,7 +144,7 @@ class MultiAgent(Extension):
             own.rl_module(module_class=spec.module_class)
         return own
 
-    def _make_policy(self, name: str, config: AlgorithmConfig, mapper: PolicyMapper, layout: AgentLayout) -> Policy:
+    def make_policy(self, name: str, config: AlgorithmConfig, mapper: PolicyMapper, layout: AgentLayout) -> Policy:
         """Build one policy for the spaces of the agents that it plays."""
         kind = self._kind(name, mapper, layout)
         own = self._config_of(name, config)
@@ -160,7 +165,7 @@ class MultiAgent(Extension):
 
     def _kind(self, name: str, mapper: PolicyMapper, layout: AgentLayout) -> AgentKind:
         """Find the kind of agents that a policy plays."""
-        like = self._specs()[name].like
+        like = self.specs[name].like
         columns = mapper.columns(name)
         if like is not None:
             agents = {str(agent): column for agent, column in layout.index.items()}

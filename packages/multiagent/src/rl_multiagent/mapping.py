@@ -55,7 +55,7 @@ class PolicyMapper:
             ConfigError: an agent is mapped to no policy, or to one that does not exist.
         """
         self._layout = layout
-        self._seed = seed
+        self.seed = seed
         self._function: PolicyMappingFn | None = None
         self._fixed: np.ndarray | None = None
         self.policies = list(policies)
@@ -92,7 +92,7 @@ class PolicyMapper:
         if self._function is None:
             assert self._fixed is not None
             return self._fixed
-        info = EpisodeInfo(env_slot, number, np.random.default_rng((self._seed, env_slot, number)))
+        info = EpisodeInfo(env_slot, number, np.random.default_rng((self.seed, env_slot, number)))
         return np.array([self._place(agent, self._function(agent, info), info) for agent in self._layout.agents])
 
     def _place(self, agent: AgentID, policy: object, info: EpisodeInfo | None) -> int:

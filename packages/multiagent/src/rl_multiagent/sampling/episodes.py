@@ -24,11 +24,15 @@ class AgentEpisodeCounter:
             policies: In order of their places in a mapping.
         """
         self._agents = [f"agent_episode_return_mean/{agent}" for agent in agents]
-        self._policies = [f"policy_episode_return_mean/{policy}" for policy in policies]
+        self.rename(policies)
         self.open_return = np.zeros((num_envs, len(agents)))
         self.open_length = np.zeros(num_envs, np.int64)
         self.took_part = np.zeros((num_envs, len(agents)), bool)
         self._ended: list[tuple[np.ndarray, int, np.ndarray, np.ndarray]] = []
+
+    def rename(self, policies: Sequence[str]) -> None:
+        """Take other names of policies, in order of their places in a mapping."""
+        self._policies = [f"policy_episode_return_mean/{policy}" for policy in policies]
 
     def begin(self, step: AgentsStep) -> None:
         """Take the first observations of all slots."""

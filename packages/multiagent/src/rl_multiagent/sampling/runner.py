@@ -67,6 +67,46 @@ class MultiAgentRunner:
         self._open: dict[str, OpenDecisions | None] = {}
         self._started = False
 
+    def change(self, policies: Mapping[str, Policy], mapper: PolicyMapper) -> None:
+        """Act with other policies, or map them otherwise, from the next episodes on.
+
+        Policies that stay go on with their episodes; episodes under way keep who plays them.
+
+        Args:
+            policies: By id, in the order of the mapper's: those that stay, and new ones.
+            mapper: Of the same layout.
+
+        Raises:
+            ConfigError: a policy that is to go plays an agent in an episode under way.
+        """
+        before, names = self._mapper.policies, mapper.policies
+        gone = [place for place, name in enumerate(before) if policies.get(name) is not self._policies[name]]
+        if self._started:
+            for env_slot, column in np.argwhere(np.isin(self._owner, gone))[:1]:
+                raise ConfigError(
+                    f"Policy {before[self._owner[env_slot, column]]!r} cannot be removed or replaced yet: it plays "
+                    f"agent {self.env.layout.agents[column]!r} in env slot {env_slot}, at step "
+                    f"{self._counter.open_length[env_slot]} of an episode. Map its agents to others first; it can go "
+                    "when such episodes have ended."
+                )
+        places = np.array([names.index(name) if name in names else 0 for name in before])
+        self._owner = places[self._owner]
+        self._policies, self._mapper = dict(policies), mapper
+        self._counter.rename(names)
+        kept, self._slots = self._slots, {}
+        self._playable = np.zeros((len(names), self.env.layout.num_agents), bool)
+        for name, policy in self._policies.items():
+            slots, old = self._make_slots(name, policy), kept.get(name)
+            stays = old is not None and old.policy is policy
+            if old is not None and stays and np.array_equal(old.rows, slots.rows):
+                slots = old
+            elif stays:
+                self._started = False  # it plays other agents from now on: all begin new episodes
+            self._slots[name] = slots
+            if name not in self.generators:
+                self.generators[name] = torch.Generator().manual_seed(stream_seed(self.seed, "actions", name))
+        self.generators = {name: self.generators[name] for name in names}
+
     def _make_slots(self, name: str, policy: Policy) -> PolicySlots:
         """Make what a policy acts with."""
         layout = self.env.layout
@@ -74,6 +114,11 @@ class MultiAgentRunner:
         self._playable[self._mapper.policies.index(name), columns] = True
         seed = stream_seed(self.seed, "connectors", name)
         return PolicySlots(policy, columns, layout, num_envs=self.env.num_envs, seed=seed)
+
+    @property
+    def mapper(self) -> PolicyMapper:
+        """Says who plays whom."""
+        return self._mapper
 
     @property
     def policies(self) -> dict[str, Policy]:

@@ -16,7 +16,7 @@ from rl_core.policy import restart_state
 from rl_core.records import Step, Tree
 from rl_core.sampling.columns import allocate
 from rl_core.tree import tree_map
-from rl_multiagent.env.layout import AgentLayout
+from rl_multiagent.env.layout import AgentLayout, zeros
 from rl_multiagent.records import AgentsStep
 
 Index = Any
@@ -78,6 +78,7 @@ class PolicySlots:
         """Slots whose action is awaited."""
         self.begins = np.zeros(0, bool)
         """`[N]`: for those that act: it is the agent's first action of the episode."""
+        self._space = kind.observation_space
         self._seed = seed
         self.reset()
 
@@ -94,9 +95,12 @@ class PolicySlots:
         """`[B]`: rewards since that decision."""
         self.in_episode = np.zeros(self.num_slots, bool)
         self.last_action: Tree = None
-        self.raw: Tree = None
+        self.acting = NO_SLOTS
+        self.raw: Tree = zeros(self._space, (self.num_slots,))
         """`[B, ...]`: the newest observation of each slot, as the env gave it."""
-        self.inputs: Tree = None
+        nothing = np.zeros(self.num_slots, np.float32), np.ones(self.num_slots, bool)
+        _, step = self.policy.obs_chain(start.connectors, self._step(self.raw, *nothing, ALL))
+        self.inputs: Tree = tree_map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), allocate(step.obs, 1))
         """`[B, ...]`: the newest module input of each slot."""
 
     @property
@@ -143,33 +147,20 @@ class PolicySlots:
         self.acting = index = ALL if len(acting) == self.num_slots else acting
         kind_rows = self.kind_rows[index]
         obs = tree_map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[kind_rows], step.obs[self.kind])
-        if self.raw is None:
-            self.raw = tree_map(lambda leaf: np.zeros((self.num_slots, *leaf.shape[1:]), leaf.dtype), obs)
         put(self.raw, index, obs)
         reward = np.where(went_on, self.pending[index], 0.0).astype(np.float32)
         if not len(acting):
-            if self.inputs is None:
-                self.inputs = tree_map(lambda leaf: leaf[0], allocate(self._example(), 1))
             return reward
         given = self._step(obs, reward, self.begins, index)
         chain = self.policy.obs_chain
         after, given = chain(_take_chain(self.connectors, index), given, observe=observe)
         self.connectors = _put_chain(self.connectors, index, after)
-        if self.inputs is None:
-            self.inputs = tree_map(lambda leaf: leaf[0], allocate(self._example(), 1))
         put(self.inputs, index, given.obs)
         if self.state != () and self.begins.any():
             before = tree_map(lambda leaf: leaf[index], self.state)
             self.state = _put_tensors(self.state, index, restart_state(self.policy.module, before, self.begins))
         reward = given.reward
         return reward
-
-    def _example(self) -> Tree:
-        """Module inputs of zeros, `[B, ...]`."""
-        chain = self.policy.obs_chain
-        zeros = self._step(self.raw, np.zeros(self.num_slots, np.float32), np.ones(self.num_slots, bool), ALL)
-        example = chain(chain.initial_state(self.num_slots), zeros)[1].obs
-        return tree_map(np.zeros_like, example)
 
     def _look_at_final(self, step: AgentsStep, ended: np.ndarray) -> tuple[np.ndarray, Tree]:
         """Pass last observations through the connectors without disturbing their state.

@@ -1,0 +1,130 @@
+"""Policies that come, go, freeze and change places while a run is under way, on all runners at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rl_core import Algorithm, Policy, Weights
+from rl_core.algorithm.components import Runner
+from rl_core.errors import ConfigError
+from rl_multiagent.extension import MultiAgent, PolicySpec
+from rl_multiagent.learner import MultiLearner
+from rl_multiagent.mapping import PolicyMappingFn
+from rl_multiagent.sampling.runner import MultiAgentRunner
+
+Mapped = Mapping[str, str] | PolicyMappingFn | None
+
+
+def add_policy(
+    algorithm: Algorithm,
+    name: str,
+    spec: PolicySpec | None = None,
+    *,
+    weights: str | Policy | None = None,
+    train: bool = False,
+    policy_mapping_fn: Mapped = None,
+) -> None:
+    """Add a policy to a run; agents are mapped to it in episodes that begin from now on.
+
+    Args:
+        algorithm: With the extension `MultiAgent`.
+        name: Id of the new policy.
+        spec: What it has of its own; None takes that of the policy whose weights it gets, if there is one.
+        weights: Id of a policy of this run, or a policy, to copy the weights and statistics of; None begins anew.
+        train: Let it learn; otherwise it stays as it is.
+        policy_mapping_fn: The mapping from now on; None keeps the present one.
+
+    Raises:
+        ConfigError: there is a policy of this name, or weights or mapping do not fit.
+    """
+    extension = _extension_of(algorithm)
+    if name in extension.specs:
+        raise ConfigError(f"add_policy: there is a policy {name!r} already. Choose another name, or remove it first.")
+    if spec is None:
+        spec = extension.specs[weights] if isinstance(weights, str) else PolicySpec()
+    trained = (*_trained(algorithm), name) if train else _trained(algorithm)
+    source = algorithm.env_runner.policies[weights] if isinstance(weights, str) else weights
+    _change(
+        algorithm,
+        policies={**extension.specs, name: spec},
+        policies_to_train=trained,
+        policy_mapping_fn=policy_mapping_fn or extension.policy_mapping_fn,
+        weights={name: source} if source is not None else {},
+    )
+
+
+def remove_policy(algorithm: Algorithm, name: str, *, policy_mapping_fn: Mapped = None) -> None:
+    """Remove a policy from a run.
+
+    Args:
+        algorithm: With the extension `MultiAgent`.
+        name: Id of the policy.
+        policy_mapping_fn: The mapping from now on; None keeps the present one.
+
+    Raises:
+        ConfigError: there is no such policy, or it plays an agent in an episode under way.
+    """
+    extension = _extension_of(algorithm)
+    if name not in extension.specs:
+        raise ConfigError(f"remove_policy: there is no policy {name!r}, only {', '.join(extension.specs)}.")
+    _change(
+        algorithm,
+        policies={other: spec for other, spec in extension.specs.items() if other != name},
+        policies_to_train=tuple(other for other in _trained(algorithm) if other != name),
+        policy_mapping_fn=policy_mapping_fn or extension.policy_mapping_fn,
+    )
+
+
+def map_agents(algorithm: Algorithm, policy_mapping_fn: Mapping[str, str] | PolicyMappingFn) -> None:
+    """Map agents to policies otherwise, in episodes that begin from now on."""
+    _change(algorithm, policy_mapping_fn=policy_mapping_fn)
+
+
+def train_policies(algorithm: Algorithm, names: Sequence[str]) -> None:
+    """Let exactly these policies learn from now on; one that begins to learn has a new optimizer."""
+    _change(algorithm, policies_to_train=tuple(names))
+
+
+def _extension_of(algorithm: Algorithm) -> MultiAgent:
+    """Find the extension in the algorithm's config."""
+    for extension in algorithm.config.extensions:
+        if isinstance(extension, MultiAgent):
+            return extension
+    raise ConfigError("This run has one policy. Build it with config.use(MultiAgent(...)).")
+
+
+def _trained(algorithm: Algorithm) -> tuple[str, ...]:
+    """Ids of the policies that learn now."""
+    return tuple(algorithm.learner.learners)
+
+
+def _change(algorithm: Algorithm, *, weights: Mapping[str, Policy] | None = None, **changes: Any) -> None:
+    """Replace fields of the extension, and make runners and learner as it says from then on."""
+    before = _extension_of(algorithm)
+    after = dataclasses.replace(before, **changes)
+    config, learner = algorithm.config, algorithm.learner
+    assert isinstance(learner, MultiLearner), "the extension made it"
+
+    def change_runner(runner: Runner) -> None:
+        assert isinstance(runner, MultiAgentRunner), "the extension made it"
+        layout = runner.env.layout
+        mapper = after.make_mapper(layout, seed=runner.mapper.seed)
+        policies = {
+            name: runner.policies.get(name) or after.make_policy(name, config, mapper, layout) for name in after.specs
+        }
+        for name, source in (weights or {}).items():
+            policies[name].set_weights(
+                Weights(version=source.version, tensors=source.module.state_dict(), connector_state=source.shared)
+            )
+        runner.change(policies, mapper)
+
+    algorithm.foreach_env_runner(change_runner)
+    policies = algorithm.env_runner.policies
+    learner.updaters = {
+        name: learner.updaters.get(name) or after.make_updater(name, config, policy)
+        for name, policy in policies.items()
+        if after.is_trained(name, policy)
+    }
+    config.extensions = tuple(after if extension is before else extension for extension in config.extensions)
