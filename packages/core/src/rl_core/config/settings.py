@@ -138,7 +138,8 @@ class EvaluationSettings(Settings):
     """Env slots; `auto` is one per episode, up to 32 (asynchronous ones: up to `num_envs_per_env_runner`). Each slot
     plays its share of the episodes, so that short ones are not favoured."""
     explore: bool = True
-    """Draw actions from the policy, as in training; False takes its mode."""
+    """Draw actions from the policy, as in training: DQN's with epsilon, TD3's with noise. False takes the mode, as
+    `Policy.act` does. The figures in `docs/results.md` are of True unless they say otherwise."""
     evaluation_env_config: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the env that differ from `env_config` in evaluation, such as a longer time limit."""
 
