@@ -1,17 +1,27 @@
 """Many agents in one env: policies mapped to agents, each with an algorithm of its own."""
 
 from rl_multiagent.env.agent_env import AgentID, MultiAgentEnv
+from rl_multiagent.env.clone import clone_agents
+from rl_multiagent.env.groups import GroupedAgents
+from rl_multiagent.env.pettingzoo import AsParallelEnv, ParallelPettingZooEnv, PettingZooEnv
+from rl_multiagent.env.vector import AgentsVectorEnv
 from rl_multiagent.extension import MultiAgent, PolicySpec
 from rl_multiagent.mapping import EpisodeInfo
 from rl_multiagent.policies import add_policy, map_agents, remove_policy, train_policies
 
 __all__ = [
     "AgentID",
+    "AgentsVectorEnv",
+    "AsParallelEnv",
     "EpisodeInfo",
+    "GroupedAgents",
     "MultiAgent",
     "MultiAgentEnv",
+    "ParallelPettingZooEnv",
+    "PettingZooEnv",
     "PolicySpec",
     "add_policy",
+    "clone_agents",
     "map_agents",
     "remove_policy",
     "train_policies",

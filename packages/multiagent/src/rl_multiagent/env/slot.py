@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
 from rl_core.env import snapshot
+from rl_core.env.spaces import describe
 from rl_core.errors import CheckpointError, EnvError, RLError
 from rl_core.records import Tree
+from rl_core.tree import tree_map
 from rl_multiagent.env.agent_env import EVERYONE, AgentID, MultiAgentEnv
 from rl_multiagent.env.arrays import AgentArrays
-from rl_multiagent.env.layout import AgentLayout
+from rl_multiagent.env.layout import AgentKind, AgentLayout
+
+MASK = "action_mask"
+"""Key of a Dict observation that holds which actions are legal: not zero where one is."""
+_Leaf = tuple[tuple[Any, ...], np.ndarray, tuple[int, ...]]
+"""Keys that lead to a leaf of an observation, its array `[A_k, ...]` in this slot, and the shape for one agent."""
 
 
 class EnvSlot:
@@ -30,25 +38,31 @@ class EnvSlot:
         """
         self.env = env
         self._layout = layout
-        self._arrays = arrays
+        self._index, self._agents = layout.index, layout.agents
         self._row = row
         self._name = name
-        self._places = [
-            (arrays.obs[place], arrays.final_obs[place], column - kind.start)
-            for place, kind in enumerate(layout.kinds)
-            for column in range(kind.start, kind.stop)
-        ]
-        self._plain = [_is_plain(kind.action_space) for kind in layout.kinds for _ in range(kind.num_agents)]
+        self._acts, self._reward, self._first = arrays.acts[row], arrays.reward[row], arrays.first[row : row + 1]
+        self._terminated, self._truncated = arrays.terminated[row], arrays.truncated[row]
+        self._final_observed = arrays.final_observed[row]
+        self._current = _places(layout, arrays.obs, row)
+        self._final = _places(layout, arrays.final_obs, row)
+        self._masks, self._final_masks = _masks(layout, arrays.obs, row), _masks(layout, arrays.final_obs, row)
         self._acting: list[int] = []
         """Columns of the agents whose actions are awaited."""
         self._present: set[int] = set()
         """Columns of the agents that took part in this episode and have not left."""
         self._left: dict[int, int] = {}
         """Column -> step at which the agent left this episode."""
+        self._leaving: set[int] = set()
+        """Columns of the agents that left in the last step: those whose flags are set in the arrays."""
         self._time = 0
 
     def reset(self, seed: int | None) -> None:
-        """Begin an episode, giving up the one that is open."""
+        """Begin an episode, giving up the one that is open.
+
+        Raises:
+            EnvError: the env failed, or said something that makes no sense.
+        """
         self._clear()
         self._begin(seed)
 
@@ -61,22 +75,30 @@ class EnvSlot:
         Raises:
             EnvError: the env failed, or said something that makes no sense; the message names slot, step and agent.
         """
+        chosen = self._choose(actions)
         self._clear()
-        chosen = {self._layout.agents[column]: self._action(actions, column) for column in self._acting}
         self._time += 1
         try:
             obs, rewards, terminateds, truncateds, _ = self.env.step(chosen)
-        except RLError:
-            raise
+        except RLError as error:
+            raise EnvError(f"{self._where()}: {error}") from error
         except Exception as error:
             raise EnvError(f"{self._where()}: step failed with {type(error).__name__}: {error}") from error
+        columns = self._columns(obs)
+        if self._left:
+            self._refuse_left(columns)
+        self._present.update(columns)  # also who appears in the very step that ends the episode
         self._write_rewards(rewards)
-        over = self._write_ends(obs, terminateds, truncateds)
-        self._write_last(obs)
+        over = self._write_ends(terminateds, truncateds)
+        if self._leaving:
+            self._write_last(obs, columns)
         if over:
             self._begin(None)
+        elif self._leaving:
+            going_on = {agent: value for agent, value in obs.items() if self._index[agent] not in self._leaving}
+            self._write_obs(going_on, self._columns(going_on))
         else:
-            self._write_obs({agent: value for agent, value in obs.items() if self._column(agent) in self._present})
+            self._write_obs(obs, columns)
 
     def get_state(self) -> dict[str, Any] | None:
         """The exact state, or None if the env's cannot be captured."""
@@ -105,144 +127,211 @@ class EnvSlot:
         """Close the env."""
         self.env.close()
 
+    def _choose(self, actions: tuple[Tree, ...]) -> dict[AgentID, Any]:
+        """Take the awaited actions out of the arrays; the env may keep them."""
+        acting, agents, row = self._acting, self._agents, self._row
+        if 2 * len(acting) < len(agents):
+            chosen = {}
+            for column in acting:
+                place = self._layout.kind_of(column)
+                kind = self._layout.kinds[place]
+                part = slice(column - kind.start, column - kind.start + 1)
+                chosen[agents[column]] = _listed(kind, actions[place], row, part)[0]
+            return chosen
+        values: list[Any] = []
+        for kind, part_actions in zip(self._layout.kinds, actions, strict=True):
+            values += _listed(kind, part_actions, row, slice(None))
+        return {agents[column]: values[column] for column in acting}
+
     def _clear(self) -> None:
         """Forget the last step."""
-        arrays, row = self._arrays, self._row
-        for column in (arrays.acts, arrays.terminated, arrays.truncated, arrays.final_observed):
-            column[row] = False
-        arrays.reward[row] = 0.0
-        arrays.first[row] = False
+        self._acts.fill(False)
+        self._reward.fill(0.0)
+        self._first.fill(False)
+        if self._leaving:
+            for flags in (self._terminated, self._truncated, self._final_observed):
+                flags.fill(False)
+            self._leaving.clear()
 
     def _begin(self, seed: int | None) -> None:
         """Reset the env and take its first observations."""
         self._time, self._present, self._left = 0, set(), {}
         try:
             obs, _ = self.env.reset(seed=seed)
-        except RLError:
-            raise
+        except RLError as error:
+            raise EnvError(f"{self._where()}: {error}") from error
         except Exception as error:
             raise EnvError(f"{self._where()}: reset failed with {type(error).__name__}: {error}") from error
-        self._arrays.first[self._row] = True
-        self._write_obs(obs)
-
-    def _action(self, actions: tuple[Tree, ...], column: int) -> Any:
-        """Take the action of one agent out of the arrays."""
-        place = self._layout.kind_of(column)
-        action = _at(actions[place], self._row, column - self._layout.kinds[place].start)
-        return action.item() if self._plain[column] else action
+        if not obs:
+            raise EnvError(
+                f"{self._where()}: reset gave no agent an observation, so that nobody would ever act. Return those of "
+                "the agents that act first."
+            )
+        columns = self._columns(obs)
+        self._present.update(columns)
+        self._first.fill(True)
+        self._write_obs(obs, columns)
 
     def _write_rewards(self, rewards: Mapping[AgentID, float]) -> None:
         """Write the rewards of this step."""
-        row = self._arrays.reward[self._row]
-        for agent, reward in rewards.items():
-            row[self._column(agent)] = reward
-
-    def _write_ends(
-        self, obs: Mapping[AgentID, Any], terminateds: Mapping[Any, bool], truncateds: Mapping[Any, bool]
-    ) -> bool:
-        """Write who leaves; return whether the episode is over."""
-        arrays, row = self._arrays, self._row
-        for agent in obs:  # who appears in the very step that ends the episode took part in it
-            column = self._column(agent)
-            if column in self._left:
-                raise EnvError(
-                    f"{self._where()}: agent {agent!r} got an observation, but it left the episode at step "
-                    f"{self._left[column]}. Let an agent stay silent until it comes back, or end the episode first."
-                )
-            self._present.add(column)
-        for flags, column_of in ((terminateds, arrays.terminated), (truncateds, arrays.truncated)):
-            for agent, flag in flags.items():
-                if flag and agent != EVERYONE:
-                    self._leave(self._column(agent), column_of[row])
-        everyone = bool(terminateds.get(EVERYONE)), bool(truncateds.get(EVERYONE))
-        if any(everyone):
-            ends = arrays.terminated[row] if everyone[0] else arrays.truncated[row]
-            for column in list(self._present):
-                self._leave(column, ends)
-        return any(everyone) or not self._present
-
-    def _leave(self, column: int, ends: np.ndarray) -> None:
-        """Let a present agent leave; `ends` is the flag column of why."""
-        if column in self._present:
-            self._present.discard(column)
-            self._left[column] = self._time
-        if self._left.get(column) == self._time:
-            ends[column] = True
-
-    def _write_last(self, obs: Mapping[AgentID, Any]) -> None:
-        """Write the last observations of agents that leave in this step."""
-        if not self._left:
-            return
-        for agent, value in obs.items():
-            column = self._column(agent)
-            if self._left.get(column) == self._time:
-                _, last, place = self._places[column]
-                self._write(last, place, value, agent)
-                self._arrays.final_observed[self._row, column] = True
-
-    def _write_obs(self, obs: Mapping[AgentID, Any]) -> None:
-        """Write what the agents act on next."""
-        acting: list[int] = []
-        for agent, value in obs.items():
-            column = self._column(agent)
-            current, _, place = self._places[column]
-            self._write(current, place, value, agent)
-            acting.append(column)
-        self._acting = acting
-        self._present.update(acting)
-        self._arrays.acts[self._row, acting] = True
-
-    def _write(self, tree: Tree, place: int, value: Any, agent: AgentID) -> None:
-        """Write one observation."""
+        row, index = self._reward, self._index
+        agent: AgentID = None
         try:
-            if isinstance(tree, np.ndarray):
-                if np.shape(value) != tree.shape[2:]:
-                    raise ValueError(f"shape {np.shape(value)}, expected {tree.shape[2:]}")
-                tree[self._row, place] = value
-            else:
-                _write_tree(tree, self._row, place, value)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            for agent, reward in rewards.items():
+                row[index[agent]] = reward
+        except KeyError:
+            raise self._stranger(agent) from None
+        except (TypeError, ValueError) as error:
             raise EnvError(
-                f"{self._where()}: the observation of agent {agent!r} does not fit its space: {error}. Correct the env "
-                "or its observation_spaces."
+                f"{self._where()}: the reward of agent {agent!r} is {rewards[agent]!r}, expected a number."
             ) from error
 
-    def _column(self, agent: AgentID) -> int:
-        """Find an agent."""
+    def _write_ends(self, terminateds: Mapping[Any, bool], truncateds: Mapping[Any, bool]) -> bool:
+        """Write who leaves; return whether the episode is over."""
+        over = False
+        for flags, ends in ((terminateds, self._terminated), (truncateds, self._truncated)):
+            if any(flags.values()):
+                self._leave([agent for agent, flag in flags.items() if flag and agent != EVERYONE], ends)
+        for flags, ends in ((terminateds, self._terminated), (truncateds, self._truncated)):
+            if flags.get(EVERYONE):
+                over = True
+                self._leave([self._agents[column] for column in self._present], ends)
+        return over or not self._present
+
+    def _leave(self, agents: Sequence[AgentID], ends: np.ndarray) -> None:
+        """Let agents leave that are present; `ends` is the flag column of why."""
+        for agent in agents:
+            column = self._index.get(agent)
+            if column is None:
+                raise self._stranger(agent)
+            if column in self._present:
+                self._present.discard(column)
+                self._left[column] = self._time
+                self._leaving.add(column)
+            if column in self._leaving:
+                ends[column] = True
+
+    def _write_last(self, obs: Mapping[AgentID, Any], columns: Sequence[int]) -> None:
+        """Write the last observations of agents that leave in this step."""
+        last = [(agent, column) for agent, column in zip(obs, columns, strict=True) if column in self._leaving]
+        self._write(self._final, {agent: obs[agent] for agent, _ in last}, [column for _, column in last])
+        for _, column in last:
+            self._final_observed[column] = True
+            mask = self._final_masks.get(column)
+            if mask is not None and not np.count_nonzero(mask):
+                mask.fill(1)  # who leaves has no choice to make, and a module must not stumble over that
+
+    def _write_obs(self, obs: Mapping[AgentID, Any], columns: list[int]) -> None:
+        """Write what the agents act on next."""
+        self._write(self._current, obs, columns)
+        self._acting = columns
+        if len(columns) == len(self._agents):
+            self._acts.fill(True)
+        elif columns:
+            self._acts[columns] = True
+        if self._masks:
+            self._check_masks(columns)
+
+    def _write(
+        self, places: Sequence[tuple[Sequence[_Leaf], int]], obs: Mapping[AgentID, Any], columns: Collection[int]
+    ) -> None:
+        """Write observations."""
+        column = 0
         try:
-            return self._layout.index[agent]
-        except KeyError:
+            for value, column in zip(obs.values(), columns, strict=True):
+                leaves, place = places[column]
+                for keys, target, shape in leaves:
+                    part = value
+                    for key in keys:
+                        part = part[key]
+                    # Not left to numpy, which would broadcast; single numbers it refuses by itself.
+                    if shape and (part.shape if type(part) is np.ndarray else np.shape(part)) != shape:
+                        raise ValueError(f"shape {np.shape(part)}, expected {shape}")
+                    target[place] = part
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            kind = self._layout.kinds[self._layout.kind_of(column)]
             raise EnvError(
-                f"{self._where()}: agent {agent!r} is not among possible_agents {self._layout.agents}. Add it there; "
-                "who may ever take part must be known from the start."
-            ) from None
+                f"{self._where()}: the observation of agent {self._agents[column]!r} does not fit its space "
+                f"{describe(kind.observation_space)}: {type(error).__name__}: {error}. Correct the env or its "
+                "observation_spaces."
+            ) from error
+
+    def _check_masks(self, columns: Sequence[int]) -> None:
+        """Refuse to let an agent act that may do nothing."""
+        for column in columns:
+            mask = self._masks.get(column)
+            if mask is not None and not np.count_nonzero(mask):
+                raise EnvError(
+                    f"{self._where()}: agent {self._agents[column]!r} is to act, but its {MASK!r} allows no action. "
+                    "Let the env end the episode, pass the turn on, or allow an action without effect."
+                )
+
+    def _refuse_left(self, columns: Sequence[int]) -> None:
+        """Refuse observations for agents that left the episode."""
+        for column in columns:
+            if column in self._left:
+                raise EnvError(
+                    f"{self._where()}: agent {self._agents[column]!r} got an observation, but it left the episode "
+                    f"at step {self._left[column]}. Let an agent stay silent until it comes back, or end the episode "
+                    "first."
+                )
+
+    def _columns(self, obs: Mapping[AgentID, Any]) -> list[int]:
+        """Find agents."""
+        try:
+            return [self._index[agent] for agent in obs]
+        except KeyError as error:
+            raise self._stranger(error.args[0]) from None
+        except TypeError as error:
+            raise EnvError(f"{self._where()}: got observations {obs!r}, expected a dict by agent.") from error
+
+    def _stranger(self, agent: AgentID) -> EnvError:
+        """Say that there is no such agent."""
+        return EnvError(
+            f"{self._where()}: agent {agent!r} is not among possible_agents {self._agents}. Add it there; who may ever "
+            "take part must be known from the start."
+        )
 
     def _where(self) -> str:
         """Name the env, the slot and the step."""
         return f"{self._name}, env slot {self._row}, step {self._time}"
 
 
-def _at(tree: Tree, row: int, place: int) -> Any:
-    """Index every leaf; tuples and dicts stay."""
-    if isinstance(tree, dict):
-        return {key: _at(value, row, place) for key, value in tree.items()}
-    if isinstance(tree, tuple):
-        return tuple(_at(value, row, place) for value in tree)
-    return tree[row, place]
+def _places(layout: AgentLayout, obs: tuple[Tree, ...], row: int) -> list[tuple[list[_Leaf], int]]:
+    """Find for each column where the parts of its observations go."""
+    return [
+        (leaves, place)
+        for kind, tree in zip(layout.kinds, obs, strict=True)
+        for leaves in [list(_leaves(tree, row, ()))]
+        for place in range(kind.num_agents)
+    ]
 
 
-def _write_tree(tree: Tree, row: int, place: int, value: Any) -> None:
-    """Write a nested value."""
-    if isinstance(tree, dict):
-        for key, part in tree.items():
-            _write_tree(part, row, place, value[key])
-    elif isinstance(tree, tuple):
-        for part, inner in zip(tree, value, strict=True):
-            _write_tree(part, row, place, inner)
-    else:
-        tree[row, place] = value
+def _leaves(tree: Tree, row: int, keys: tuple[Any, ...]) -> list[_Leaf]:
+    """List the leaves of arrays `[E, A_k, ...]` of one kind."""
+    if isinstance(tree, np.ndarray):
+        return [(keys, tree[row], tree.shape[2:])]
+    parts = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    return [leaf for key, part in parts for leaf in _leaves(part, row, (*keys, key))]
 
 
-def _is_plain(space: Any) -> bool:
-    """Whether an action is one whole number, which envs get as an int."""
-    return space.shape == () and np.issubdtype(space.dtype, np.integer)
+def _masks(layout: AgentLayout, obs: tuple[Tree, ...], row: int) -> dict[int, np.ndarray]:
+    """Find the action masks of agents that have one, by column."""
+    return {
+        kind.start + place: tree[MASK][row, place]
+        for kind, tree in zip(layout.kinds, obs, strict=True)
+        if isinstance(tree, dict) and isinstance(tree.get(MASK), np.ndarray)
+        for place in range(kind.num_agents)
+    }
+
+
+def _listed(kind: AgentKind, actions: Tree, row: int, part: slice) -> list[Any]:
+    """List the actions of some agents of a kind: ints for Discrete, otherwise copies in the structure of the space."""
+    if isinstance(kind.action_space, spaces.Discrete):
+        numbers: list[int] = actions[row, part].tolist()
+        return numbers
+    copied = tree_map(lambda leaf: leaf[row, part].copy(), actions)
+    if isinstance(copied, np.ndarray):
+        return list(copied)
+    num_agents = len(range(*part.indices(kind.num_agents)))
+    return [tree_map(lambda leaf, place=place: leaf[place], copied) for place in range(num_agents)]
