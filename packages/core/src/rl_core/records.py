@@ -56,19 +56,23 @@ class Step:
     """The vector env's info arrays, as gymnasium gives them."""
 
     def with_obs(self, obs: Tree) -> Step:
-        """Return the step with other observations, in half the time of `dataclasses.replace`."""
-        return Step(
-            obs=obs,
-            reward=self.reward,
-            terminated=self.terminated,
-            truncated=self.truncated,
-            first=self.first,
-            artificial=self.artificial,
-            final_slots=self.final_slots,
-            final_obs=self.final_obs,
-            action=self.action,
-            infos=self.infos,
-        )
+        """Return the step with other observations, faster than `dataclasses.replace` does."""
+        step = object.__new__(Step)
+        _FILL["obs"](step, obs)
+        _FILL["reward"](step, self.reward)
+        _FILL["terminated"](step, self.terminated)
+        _FILL["truncated"](step, self.truncated)
+        _FILL["first"](step, self.first)
+        _FILL["artificial"](step, self.artificial)
+        _FILL["final_slots"](step, self.final_slots)
+        _FILL["final_obs"](step, self.final_obs)
+        _FILL["action"](step, self.action)
+        _FILL["infos"](step, self.infos)
+        return step
+
+
+_FILL: dict[str, Any] = {name: Step.__dict__[name].__set__ for name in Step.__slots__}
+"""A frozen class's own `__init__` takes three times as long as this, and every connector makes a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
