@@ -32,7 +32,11 @@ def make_runner(extension, *, num_steps, **env_config):
 def transitions_of(runner, rollouts, found):
     """Add what the rollouts hold to `found[env slot][agent]`, in order."""
     for name, rollout in rollouts.by_policy.items():
-        slots = runner._slots[name]
+        ((env_of, agents),) = (
+            (slots.env_of[slots.parts[name]], slots.agents[slots.parts[name]])
+            for slots in runner._slots.values()
+            if name in slots.parts
+        )
         num_rows, num_slots = rollout.reward.shape
         final = {int(position): row for row, position in enumerate(rollout.final_index)}
         for slot in range(num_slots):
@@ -42,7 +46,7 @@ def transitions_of(runner, rollouts, found):
                     break
                 ends = time * num_slots + slot in final
                 following = rollout.final_obs[final[time * num_slots + slot]] if ends else rollout.obs[time + 1, slot]
-                found[slots.env_of[slot]].setdefault(slots.agents[slot], []).append(
+                found[env_of[slot]].setdefault(agents[slot], []).append(
                     Transition(
                         float(rollout.obs[time, slot]),
                         int(rollout.action[time, slot]),
@@ -56,16 +60,20 @@ def transitions_of(runner, rollouts, found):
                     assert time == num_rows - 1 or not rollout.valid[time + 1, slot], "cut before padding only"
 
 
-@settings(max_examples=40, phases=(Phase.explicit, Phase.generate))
+@settings(max_examples=50, phases=(Phase.explicit, Phase.generate))
 @given(
     num_agents=st.integers(1, 5),
     seed=st.integers(0, 10_000),
     turn_based=st.booleans(),
     num_steps=st.integers(1, 9),
-    drawn=st.booleans(),
+    who=st.sampled_from(["shared", "own", "drawn"]),
 )
-def test_every_transition_is_that_of_the_literal_accountant(num_agents, seed, turn_based, num_steps, drawn):
-    extension = MultiAgent(policies=("one", "two"), policy_mapping_fn=draw_policy) if drawn else MultiAgent()
+def test_every_transition_is_that_of_the_literal_accountant(num_agents, seed, turn_based, num_steps, who):
+    extension = {
+        "shared": MultiAgent(),
+        "own": MultiAgent(policies=tuple(f"a{place}" for place in range(num_agents))),
+        "drawn": MultiAgent(policies=("one", "two"), policy_mapping_fn=draw_policy),
+    }[who]
     runner = make_runner(extension, num_steps=num_steps, num_agents=num_agents, seed=seed, turn_based=turn_based)
     found = [{} for _ in range(3)]
     returns = []
@@ -76,7 +84,7 @@ def test_every_transition_is_that_of_the_literal_accountant(num_agents, seed, tu
         assert rollouts.env_steps == num_steps * 3
     accounts = [slot.env.accountant for slot in runner.env._slots]
     for account, got in zip(accounts, found, strict=True):
-        if not drawn:
+        if who != "drawn":
             assert got == account.done
         else:  # with a policy per episode, the order between the policies' rollouts is lost
             order = functools.partial(sorted, key=lambda transition: transition.obs)

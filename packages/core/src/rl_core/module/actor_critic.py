@@ -71,7 +71,7 @@ class ActorCritic(RLModule):
         elif shared:
             self.trunk = make_encoder(observation_space, settings)
         # Whether both networks take the observations as they come: the common case, known before the first step.
-        self._plain = not (settings.has_memory or shared)
+        self.is_plain = not (settings.has_memory or shared)
         self.policy = self._network(num_outputs, settings.policy_head_gain)
         self.value = self._network(1, settings.value_head_gain)
         if not settings.free_log_std:
@@ -83,18 +83,18 @@ class ActorCritic(RLModule):
 
     def forward_policy(self, obs: Tree, state: Tree = ()) -> tuple[Tensor, Tree]:
         """Return the distribution's inputs `[B, P]` (`[..., P]` without memory) and the next state."""
-        if self._plain:
+        if self.is_plain:
             outputs = self.policy(obs)
         elif self.body is None:
             outputs = self.policy(self.trunk(obs))  # type: ignore[misc]
         else:
             features, state = self.body.policy_step(obs, state)
             outputs = self.policy(features)
-        return outputs if self.log_std is None else self._dist_inputs(outputs, self.log_std), state
+        return outputs if self.log_std is None else self.with_log_std(outputs, self.log_std), state
 
     def forward_value(self, obs: Tree, state: Tree = ()) -> Tensor:
         """Return the values `[B]` (`[...]` without memory)."""
-        if self._plain:
+        if self.is_plain:
             value: Tensor = self.value(obs)
         elif self.body is None:
             value = self.value(self.trunk(obs))  # type: ignore[misc]
@@ -104,19 +104,19 @@ class ActorCritic(RLModule):
 
     def forward_train(self, obs: Tree, state: Tree = ()) -> tuple[Tensor, Tensor]:
         """Return distribution inputs `[..., P]` and values `[...]`, computing shared layers once."""
-        if self._plain:
+        if self.is_plain:
             features = value_features = obs
         elif self.body is None:
             features = value_features = self.trunk(obs)  # type: ignore[misc]
         else:
             features, value_features = self.body.sequence(obs, state)
         outputs = self.policy(features)
-        dist_inputs = outputs if self.log_std is None else self._dist_inputs(outputs, self.log_std)
+        dist_inputs = outputs if self.log_std is None else self.with_log_std(outputs, self.log_std)
         return dist_inputs, self.value(value_features).squeeze(-1)
 
-    def _dist_inputs(self, outputs: Tensor, log_std: Tensor) -> Tensor:
+    def with_log_std(self, outputs: Tensor, log_std: Tensor) -> Tensor:
         """Complete the policy's outputs with the log standard deviations that do not depend on the observation."""
-        dist_inputs = torch.cat((outputs, log_std.expand(*outputs.shape[:-1], -1)), -1)
+        dist_inputs = torch.cat((outputs, log_std.expand(*outputs.shape[:-1], log_std.shape[-1])), -1)
         return dist_inputs if self._order is None else dist_inputs.index_select(-1, self._order)
 
     def _init_log_std(self, settings: ModelSettings) -> int:

@@ -110,7 +110,7 @@ class MLP(Encoder):
         self.sizes = tuple(sizes)
         self.num_features = self.sizes[-1]
         function, last = ACTIVATIONS[activation], len(sizes) - 2
-        self._activations = tuple(function if i < last or activate_last else None for i in range(last + 1))
+        self.activations = tuple(function if i < last or activate_last else None for i in range(last + 1))
         for index, (num_in, num_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
             weight, bias = nn.Parameter(torch.empty(num_out, num_in)), nn.Parameter(torch.empty(num_out))
             if index < last:
@@ -123,7 +123,7 @@ class MLP(Encoder):
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., sizes[0]]` to `[..., sizes[-1]]`."""
         parameters = tuple(self._parameters.values())  # weight_0, bias_0, weight_1, ...: the order of registration
-        for weight, bias, activate in zip(parameters[::2], parameters[1::2], self._activations, strict=True):
+        for weight, bias, activate in zip(parameters[::2], parameters[1::2], self.activations, strict=True):
             x = functional.linear(x, weight, bias)  # type: ignore[arg-type]
             if activate is tanh and x.requires_grad and x.is_cpu and not torch._C._are_functorch_transforms_active():
                 x = _CpuTanh.apply(x)

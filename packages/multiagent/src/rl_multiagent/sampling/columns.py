@@ -1,4 +1,4 @@
-"""The columns of one policy's rollout, written at the clock of each agent slot."""
+"""The columns of rollouts, written at the clock of each agent slot."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from rl_core import Decision, Rollout
+from rl_core.connect.protocol import NO_SLOTS
 from rl_core.records import Tree
 from rl_core.tree import tree_map, tree_zip
 from rl_multiagent.sampling.slots import ALL, Arrival, Index, PolicySlots, put
@@ -31,7 +32,7 @@ class OpenDecisions:
 
 
 class SlotColumns:
-    """One rollout of a policy while it is filled: row `cursor[b]` of slot b holds its open decision.
+    """One rollout while it is filled: row `cursor[b]` of slot b holds its open decision.
 
     A decision whose outcome is not known at the end of the rollout is row 0 of the next one, so that nothing is lost
     where agents wait for their turn.
@@ -56,7 +57,7 @@ class SlotColumns:
         self.dist_inputs: Any = None
         self.cursor = np.zeros(slots.num_slots, np.int64)
         self._level: int | None = 0  # the cursor of all slots, where it is the same
-        self._final: list[tuple[np.ndarray, Tree, Tree]] = []
+        self._final: list[tuple[np.ndarray, np.ndarray, Tree, Tree]] = []
         self.arrive(slots, ALL)
         if open_decisions is not None:
             where = (0, open_decisions.slots)
@@ -94,58 +95,69 @@ class SlotColumns:
             self.reward[rows] = arrival.ended_reward
             self.terminated[rows] = arrival.terminated
             self.truncated[rows] = arrival.truncated
-            index = self.cursor[ended] * len(self.cursor) + ended
-            self._final.append((index, arrival.final_obs, arrival.final_state))
+            self._final.append((self.cursor[ended], ended, arrival.final_obs, arrival.final_state))
             self.cursor[ended] += 1
         self.cursor[went_on] += 1
         if self._level is not None:
             together = len(went_on) + len(ended) == len(self.cursor)
             self._level = self._level + 1 if together else None
 
-    def rollout(self, policy_version: int) -> Rollout | None:
-        """Hand over the complete transitions; None if there are none.
+    def rollout(self, part: slice, policy_version: int) -> Rollout | None:
+        """Hand over the complete transitions of some slots; None if there are none.
 
         Slots with fewer of them than others are padded at the end: their last transition counts as cut, so that its
         value goes on with the observation that follows.
         """
-        num_rows = int(self.cursor.max())
+        cursor = self.cursor[part]
+        num_rows = int(cursor.max())
         if num_rows == 0:
             return None
-        valid = np.arange(num_rows)[:, np.newaxis] < self.cursor
-        truncated = self.truncated[:num_rows].copy()
-        padded = np.flatnonzero((self.cursor > 0) & (self.cursor < num_rows))
-        last = (self.cursor[padded] - 1, padded)
-        truncated[last] |= ~self.terminated[last]
-        final_index, final_obs, final_state = self._finals()
+        valid = np.arange(num_rows)[:, np.newaxis] < cursor
+        terminated, truncated = self.terminated[:num_rows, part], self.truncated[:num_rows, part].copy()
+        padded = np.flatnonzero((cursor > 0) & (cursor < num_rows))
+        last = (cursor[padded] - 1, padded)
+        truncated[last] |= ~terminated[last]
+        final_index, final_obs, final_state = self._finals(part)
+
+        def rows(column: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(column[:num_rows, part])
+
+        def rows_and_next(column: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(column[: num_rows + 1, part])
+
         return Rollout(
-            obs=tree_map(lambda leaf: torch.from_numpy(leaf[: num_rows + 1]), self.obs),
-            action=tree_map(lambda leaf: torch.from_numpy(leaf[:num_rows]), self.action),
-            reward=torch.from_numpy(self.reward[:num_rows]),
-            terminated=torch.from_numpy(self.terminated[:num_rows]),
+            obs=tree_map(rows_and_next, self.obs),
+            action=tree_map(rows, self.action),
+            reward=rows(self.reward),
+            terminated=torch.from_numpy(terminated),
             truncated=torch.from_numpy(truncated),
             valid=None if valid.all() else torch.from_numpy(valid),
             final_index=torch.from_numpy(final_index),
             final_obs=final_obs,
-            behavior_dist_inputs=torch.from_numpy(self.dist_inputs[:num_rows]),
+            behavior_dist_inputs=rows(self.dist_inputs),
             policy_version=policy_version,
             env_steps=int(np.count_nonzero(valid)),
-            state=tree_map(lambda leaf: torch.from_numpy(leaf[: num_rows + 1]), self.state),
+            state=tree_map(rows_and_next, self.state),
             final_state=final_state,
         )
 
-    def _finals(self) -> tuple[np.ndarray, Tree, Tree]:
-        """Put the true last observations in order of their positions."""
-        if not self._final:
-            return np.zeros(0, np.int64), None, ()
-        index = np.concatenate([part for part, _, _ in self._final])
-        order = np.argsort(index)
+    def _finals(self, part: slice) -> tuple[np.ndarray, Tree, Tree]:
+        """Put the true last observations of some slots in order of their positions."""
+        start, stop, _ = part.indices(len(self.cursor))
+        times = np.concatenate([time for time, *_ in self._final]) if self._final else NO_SLOTS
+        slots = np.concatenate([slot for _, slot, *_ in self._final]) if self._final else NO_SLOTS
+        inside = np.flatnonzero((slots >= start) & (slots < stop))
+        if not len(inside):
+            return NO_SLOTS, None, ()
+        index = times[inside] * (stop - start) + slots[inside] - start
+        order = inside[np.argsort(index)]
         final_obs = tree_map(
             lambda leaf, column: torch.from_numpy(leaf[order].astype(column.dtype, copy=False)),
-            tree_zip(np.concatenate, [part for _, part, _ in self._final]),
+            tree_zip(np.concatenate, [obs for _, _, obs, _ in self._final]),
             self.obs,
         )
-        final_state = tree_map(lambda leaf: leaf[order], tree_zip(torch.cat, [part for _, _, part in self._final]))
-        return index[order], final_obs, final_state
+        final_state = tree_map(lambda leaf: leaf[order], tree_zip(torch.cat, [state for *_, state in self._final]))
+        return np.sort(index), final_obs, final_state
 
     def _where(self, index: Index) -> tuple[Any, Any]:
         """Positions of the open row of some slots: one whole row where all are at the same."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,13 @@ from rl_core.records import Rollout, Tree
 from rl_core.rng import stream_seed
 from rl_core.sampling.episodes import EpisodeStats
 from rl_core.tree import tree_map
+from rl_multiagent.env.agent_env import AgentID
 from rl_multiagent.env.vector import AgentsVectorEnv
 from rl_multiagent.mapping import PolicyMapper
 from rl_multiagent.records import AgentRollouts, AgentsStep, AgentWeights
 from rl_multiagent.sampling.columns import OpenDecisions, SlotColumns
 from rl_multiagent.sampling.episodes import AgentEpisodeCounter
-from rl_multiagent.sampling.slots import Arrival, PolicySlots, put
+from rl_multiagent.sampling.slots import Arrival, PolicySlots, batches, put
 
 
 class MultiAgentRunner:
@@ -62,8 +63,7 @@ class MultiAgentRunner:
         self.episodes: EpisodeStats = self._counter.take()
         self._owner = np.zeros((env.num_envs, env.layout.num_agents), np.int64)
         self._num_episodes = np.zeros(env.num_envs, np.int64)
-        self._playable = np.zeros((len(self._policies), env.layout.num_agents), bool)
-        self._slots = {name: self._make_slots(name, policy) for name, policy in self._policies.items()}
+        self._slots = self._make_slots({})
         self._open: dict[str, OpenDecisions | None] = {}
         self._started = False
 
@@ -93,27 +93,50 @@ class MultiAgentRunner:
         self._owner = places[self._owner]
         self._policies, self._mapper = dict(policies), mapper
         self._counter.rename(names)
-        kept, self._slots = self._slots, {}
-        self._playable = np.zeros((len(names), self.env.layout.num_agents), bool)
-        for name, policy in self._policies.items():
-            slots, old = self._make_slots(name, policy), kept.get(name)
-            stays = old is not None and old.policy is policy
-            if old is not None and stays and np.array_equal(old.rows, slots.rows):
-                slots = old
-            elif stays:
-                self._started = False  # it plays other agents from now on: all begin new episodes
-            self._slots[name] = slots
+        for name in names:
             if name not in self.generators:
                 self.generators[name] = torch.Generator().manual_seed(stream_seed(self.seed, "actions", name))
         self.generators = {name: self.generators[name] for name in names}
+        kept, self._slots = self._slots, self._make_slots(self._slots)
+        if any(slots is not self._slots.get(name) and name in policies for name, slots in kept.items()):
+            self._started = False  # policies that stay play other agents from now on: all begin new episodes
 
-    def _make_slots(self, name: str, policy: Policy) -> PolicySlots:
-        """Make what a policy acts with."""
-        layout = self.env.layout
-        columns = [column for column in self._mapper.columns(name) if layout.fits(column, policy)]
-        self._playable[self._mapper.policies.index(name), columns] = True
-        seed = stream_seed(self.seed, "connectors", name)
-        return PolicySlots(policy, columns, layout, num_envs=self.env.num_envs, seed=seed)
+    def _make_slots(self, kept: Mapping[str, PolicySlots]) -> dict[str, PolicySlots]:
+        """Make what the policies act with; those that can be evaluated as one batch act together.
+
+        Args:
+            kept: What there was: it goes on where nothing changes for its policies.
+
+        Returns:
+            By the id of the first policy that acts with them.
+        """
+        layout, mapper = self.env.layout, self._mapper
+        columns = {
+            name: [column for column in mapper.columns(name) if layout.fits(column, policy)]
+            for name, policy in self._policies.items()
+        }
+        self._playable = np.zeros((len(columns), layout.num_agents), bool)
+        groups: list[list[str]] = []
+        for place, (name, own) in enumerate(columns.items()):
+            self._playable[place, own] = True
+            policy = self._policies[name]
+            for group in groups if mapper.is_fixed else ():
+                other = self._policies[group[0]]
+                if len(columns[group[0]]) == len(own) and batches(other, policy):
+                    group.append(name)
+                    break
+            else:
+                groups.append([name])
+        made = {}
+        for group in groups:
+            policies, places = {name: self._policies[name] for name in group}, [columns[name] for name in group]
+            old = kept.get(group[0])
+            if old is not None and old.columns == places and list(old.policies.items()) == list(policies.items()):
+                made[group[0]] = old
+                continue
+            seed = stream_seed(self.seed, "connectors", group[0])
+            made[group[0]] = PolicySlots(policies, places, layout, num_envs=self.env.num_envs, seed=seed)
+        return made
 
     @property
     def mapper(self) -> PolicyMapper:
@@ -155,14 +178,17 @@ class MultiAgentRunner:
                     columns[name].close(arrival)
                     columns[name].arrive(self._slots[name], self._slots[name].acting)
         self._open = {name: columns[name].open_decisions(np.flatnonzero(s.open)) for name, s in self._slots.items()}
-        rollouts = {name: part.rollout(self._policies[name].version) for name, part in columns.items()}
-        for name, slots in self._slots.items():
-            self._policies[name].shared = tuple(part.shared for part in slots.connectors)
+        by_policy = {}
+        for key, slots in self._slots.items():
+            for name, part in slots.parts.items():
+                policy = self._policies[name]
+                policy.shared = policy.obs_chain.shared(slots.connectors)
+                rollout = columns[key].rollout(part, policy.version)
+                if rollout is not None:
+                    by_policy[name] = rollout
+                    if self.check_values:
+                        self._check(name, rollout, slots.agents[part])
         self.episodes = self._counter.take()
-        by_policy = {name: rollout for name, rollout in rollouts.items() if rollout is not None}
-        if self.check_values:
-            for name, rollout in by_policy.items():
-                self._check(name, rollout)
         return AgentRollouts(by_policy=by_policy, env_steps=self.num_steps * self.env.num_envs, agent_steps=agent_steps)
 
     def _reset(self, seed: int | None, *, observe: bool) -> None:
@@ -191,7 +217,8 @@ class MultiAgentRunner:
     def _receive(self, step: AgentsStep, *, observe: bool) -> dict[str, Arrival]:
         """Let each policy's slots take in a step."""
         arrivals = {}
-        for place, (name, slots) in enumerate(self._slots.items()):
+        for name, slots in self._slots.items():
+            place = self._mapper.policies.index(name)
             owned = None if self._mapper.is_fixed else self._owner.reshape(-1)[slots.rows] == place
             arrivals[name] = slots.receive(step, owned, observe=observe)
         return arrivals
@@ -218,8 +245,13 @@ class MultiAgentRunner:
         flat = tree_map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), actions[slots.kind])
         put(flat, slots.kind_rows[slots.acting], env_action)
 
-    def _check(self, name: str, rollout: Rollout) -> None:
+    def _check(self, name: str, rollout: Rollout, agents: Sequence[AgentID]) -> None:
         """Check the values of a whole rollout at once.
+
+        Args:
+            name: Of the policy.
+            rollout: Its own.
+            agents: Whom each slot plays.
 
         Raises:
             EnvError: a reward is not finite, or an observation left its space.
@@ -227,7 +259,7 @@ class MultiAgentRunner:
         if not rollout.reward.isfinite().all():
             time, slot = (~rollout.reward.isfinite()).nonzero()[0].tolist()
             raise EnvError(
-                f"Policy {name!r}: agent {self._slots[name].agents[slot]!r} got a reward that is no finite number, for "
+                f"Policy {name!r}: agent {agents[slot]!r} got a reward that is no finite number, for "
                 f"its action {time} of this rollout. Check the env's rewards."
             )
         space = self._policies[name].obs_chain.output_space
@@ -268,9 +300,10 @@ class MultiAgentRunner:
     def set_weights(self, weights: AgentWeights) -> None:
         """Act with newer weights from the next step on; policies that are not named keep theirs."""
         for name, part in weights.items():
-            policy, slots = self._policies[name], self._slots[name]
+            policy = self._policies[name]
             policy.set_weights(part)
-            if part.connector_state != ():
+            if name in self._slots and part.connector_state != ():  # else it has no statistics
+                slots = self._slots[name]
                 slots.connectors = policy.obs_chain.with_shared(slots.connectors, part.connector_state)
 
     def get_weights(self) -> dict[str, Weights]:
@@ -279,9 +312,10 @@ class MultiAgentRunner:
             name: Weights(
                 version=policy.version,
                 tensors=dict(policy.module.state_dict()),
-                connector_state=policy.obs_chain.shared(self._slots[name].connectors),
+                connector_state=policy.obs_chain.shared(slots.connectors),
             )
-            for name, policy in self._policies.items()
+            for slots in self._slots.values()
+            for name, policy in slots.policies.items()
         }
 
     def get_state(self) -> dict[str, Any]:
@@ -317,7 +351,8 @@ class MultiAgentRunner:
             saved = tuple(ConnectorState(*part) for part in state["slots"][name]["connectors"])
             shared = slots.policy.obs_chain.shared(saved)
             slots.policy.obs_chain.check_shared(shared)
-            slots.policy.shared = shared
+            for policy in slots.policies.values():
+                policy.shared = shared
         self._started, self._open = False, {}
         if state["env"] is None or state["num_envs"] != self.env.num_envs:
             if state["started"]:  # not the first episodes again

@@ -1,4 +1,4 @@
-"""A policy and the agent slots it may play: what they see, remember and have decided."""
+"""Policies and the agent slots they may play: what they see, remember and have decided."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from rl_core import Decision, Policy
 from rl_core.connect.chain import ChainState
 from rl_core.connect.protocol import NO_SLOTS, ConnectorState
+from rl_core.module.stack import PolicyStack, can_stack
 from rl_core.policy import restart_state
 from rl_core.records import Step, Tree
 from rl_core.sampling.columns import allocate
@@ -47,24 +48,37 @@ class Arrival:
 
 
 class PolicySlots:
-    """A policy and the B agent slots that it may play, in order of agent, then env slot."""
+    """A policy, or several that are evaluated as one batch, and the B agent slots that they may play.
+
+    Slots are in order of policy, agent and env slot, equally many for each policy.
+    """
 
     def __init__(
-        self, policy: Policy, columns: Sequence[int], layout: AgentLayout, *, num_envs: int, seed: int
+        self,
+        policies: Mapping[str, Policy],
+        columns: Sequence[Sequence[int]],
+        layout: AgentLayout,
+        *,
+        num_envs: int,
+        seed: int,
     ) -> None:
         """Begin with no episode under way.
 
         Args:
-            policy: Acts.
-            columns: Of the agents that it may play, all of one kind.
+            policies: By id; for several of them `batches` holds.
+            columns: For each policy those of the agents that it may play, all of one kind.
             layout: Of the agents.
             num_envs: E.
             seed: Of action connectors that draw random numbers.
         """
-        self.policy = policy
-        self.kind = layout.kind_of(columns[0])
+        self.policies = dict(policies)
+        self.columns = [list(part) for part in columns]
+        self.policy = next(iter(policies.values()))
+        """Whose connectors and distribution serve all of them."""
+        self._stack = PolicyStack([policy.module for policy in policies.values()]) if len(policies) > 1 else None
+        self.kind = layout.kind_of(columns[0][0])
         kind = layout.kinds[self.kind]
-        agents = np.array(columns)
+        agents = np.array([column for part in columns for column in part])
         self.env_of = np.tile(np.arange(num_envs), len(agents))  # [B]
         agent_of = np.repeat(agents, num_envs)
         self.rows = self.env_of * layout.num_agents + agent_of
@@ -74,6 +88,9 @@ class PolicySlots:
         self.num_slots = len(self.rows)
         self.agents = [layout.agents[column] for column in agent_of]
         """B agents: whom each slot plays."""
+        size = self.num_slots // len(self.policies)
+        self.parts = {name: slice(place * size, (place + 1) * size) for place, name in enumerate(self.policies)}
+        """Id -> slots of each policy."""
         self.acting: Index = NO_SLOTS
         """Slots whose action is awaited."""
         self.begins = np.zeros(0, bool)
@@ -215,11 +232,8 @@ class PolicySlots:
             The decision for those slots `[N, ...]`, its `state` that after it; and the env's actions `[N, ...]`.
         """
         index = self.acting
-        module = self.policy.module
-        inputs = tree_map(lambda leaf: torch.from_numpy(leaf)[index], self.inputs)
-        dist_inputs, state = module.forward_policy(inputs, tree_map(lambda leaf: leaf[index], self.state))
-        self.state = _put_tensors(self.state, index, state)
-        distribution = module.distribution
+        dist_inputs, state = self._forward(index)
+        distribution = self.policy.module.distribution
         if explore:
             action = distribution.sample(dist_inputs, tree_map(lambda leaf: leaf[index], noise))
         else:
@@ -237,6 +251,17 @@ class PolicySlots:
         self.in_episode[index] = True
         self.pending[index] = 0.0
         return Decision(action=action, dist_inputs=dist_inputs, state=state), env_action
+
+    def _forward(self, index: Index) -> tuple[torch.Tensor, Tree]:
+        """Evaluate the policies for some slots: distribution inputs `[N, P]` and the next recurrent states."""
+        if self._stack is not None:
+            inputs = torch.from_numpy(self.inputs)
+            dist_inputs = self._stack(inputs.view(len(self.policies), -1, inputs.shape[-1])).flatten(0, 1)
+            return dist_inputs[index], ()
+        inputs = tree_map(lambda leaf: torch.from_numpy(leaf)[index], self.inputs)
+        dist_inputs, state = self.policy.module.forward_policy(inputs, tree_map(lambda leaf: leaf[index], self.state))
+        self.state = _put_tensors(self.state, index, state)
+        return dist_inputs, state
 
     def get_state(self) -> dict[str, Any]:
         """Return all that the next decision depends on besides the policy."""
@@ -257,6 +282,16 @@ class PolicySlots:
 
 _STATE = ("state", "memory", "open", "pending", "in_episode", "begins", "last_action", "inputs", "raw")
 """Attributes that are saved as they are."""
+
+
+def batches(first: Policy, other: Policy) -> bool:
+    """Whether two policies can be evaluated as one batch: equal structure and connectors, and no statistics."""
+    return (
+        can_stack([first.module, other.module])
+        and first.obs_chain.pieces == other.obs_chain.pieces
+        and first.action_chain.pieces == other.action_chain.pieces
+        and all(part == () for part in first.shared)
+    )
 
 
 def _take_chain(connectors: ChainState, index: Index) -> ChainState:
