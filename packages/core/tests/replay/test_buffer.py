@@ -316,8 +316,8 @@ def go_on(buffer, rollouts):
 @pytest.mark.parametrize("priorities", [None, PrioritySettings()])
 @pytest.mark.parametrize("same_step", [True, False])
 def test_a_restored_buffer_goes_on_bit_for_bit(tmp_path, num_rollouts, priorities, same_step):
-    def make():
-        return ReplayBuffer(40, num_slots=2, seed=7, priorities=priorities)
+    def make(folder=None):
+        return ReplayBuffer(40, num_slots=2, seed=7, priorities=priorities, folder=folder)
 
     source = RolloutSource(2, np.random.default_rng(1), same_step=same_step)
     buffer = make()
@@ -328,15 +328,16 @@ def test_a_restored_buffer_goes_on_bit_for_bit(tmp_path, num_rollouts, prioritie
             buffer.update_priorities(index, torch.linspace(0, 3, 20))
     save_checkpoint(tmp_path / "checkpoint", {"replay": buffer.get_state()})
     state = Checkpoint(tmp_path / "checkpoint").load("replay")
-    restored, used = make(), make()
+    restored, used, in_files = make(), make(), make(tmp_path / "files")
     other = RolloutSource(2, np.random.default_rng(2), same_step=True)
     for _ in range(8):
         used.add(other.rollout(5))
     restored.set_state(state)
     used.set_state(state)
-    assert len(restored) == len(used) == len(buffer)
+    in_files.set_state(state)
+    assert len(restored) == len(used) == len(in_files) == len(buffer)
     rollouts = [source.rollout(4) for _ in range(5)]
-    expected, *others = [go_on(each, rollouts) for each in (buffer, restored, used)]
+    expected, *others = [go_on(each, rollouts) for each in (buffer, restored, used, in_files)]
     for got in others:
         assert len(got) == len(expected)
         for one, other in zip(expected, got, strict=True):
