@@ -11,6 +11,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from rl_core.module.gaussian import SquashedGaussian
 from rl_core.ops.distributional import quantile_huber_loss, truncated_mixture
 from rl_core.ops.losses import LossCoefficients, clipped_actor_critic_loss
 from rl_core.ops.returns import explained_variance, gae
@@ -193,6 +194,16 @@ def test_sac_targets_and_losses():
     torch.testing.assert_close(torch.autograd.grad(policy_loss, list(model.actor.parameters())), expected, **CLOSE)
     alpha_loss = temperature_loss(model.log_ent_coef[0], log_prob, -0.7)
     assert alpha_loss.item() == pytest.approx(reported["ent_coef_loss"], rel=1e-5)
+
+
+def test_log_prob_of_squashed_actions():
+    model, batch = continuous(sb3.SAC)
+    action, log_prob = model.actor.action_log_prob(batch.obs)
+    inputs = torch.cat(model.actor.get_action_dist_params(batch.obs)[:2], 1)
+    inner = (action.abs() < 0.9).all(1)  # further out the 1e-6 that they add to a logarithm shows
+    assert inner.sum() > N / 2
+    ours = SquashedGaussian(np.array([-1.0]), np.array([1.0])).log_prob(inputs, action)
+    torch.testing.assert_close(ours[inner], log_prob[inner], **CLOSE)
 
 
 def test_td3_target():
