@@ -285,6 +285,34 @@ def generator_object():
     yield 1
 
 
+class ForeignGame:
+    """Has the methods of an env, but is no gymnasium env, and a handle that cannot be captured."""
+
+    def __init__(self):
+        self.handle, self.moves = iter(()), 0
+
+    def reset(self, seed=None):
+        self.moves = 0
+
+    def step(self, action):
+        self.moves += 1
+
+    def get_state(self):
+        return {"moves": self.moves}
+
+    def set_state(self, state):
+        self.moves = state["moves"]
+
+
+def test_an_env_of_another_library_may_offer_its_own_state():
+    env, other = ForeignGame(), ForeignGame()
+    env.step(0)
+    state, reason = snapshot.capture(env)
+    assert reason == ""
+    snapshot.restore(other, state)
+    assert other.moves == 1
+
+
 class HiddenDict(dict):
     pass
 

@@ -3,6 +3,7 @@
 from rl_multiagent.env.agent_env import AgentID, MultiAgentEnv
 from rl_multiagent.env.clone import clone_agents
 from rl_multiagent.env.groups import GroupedAgents
+from rl_multiagent.env.open_spiel import OpenSpielEnv
 from rl_multiagent.env.pettingzoo import AsParallelEnv, ParallelPettingZooEnv, PettingZooEnv
 from rl_multiagent.env.vector import AgentsVectorEnv
 from rl_multiagent.extension import MultiAgent, PolicySpec
@@ -17,6 +18,7 @@ __all__ = [
     "GroupedAgents",
     "MultiAgent",
     "MultiAgentEnv",
+    "OpenSpielEnv",
     "ParallelPettingZooEnv",
     "PettingZooEnv",
     "PolicySpec",

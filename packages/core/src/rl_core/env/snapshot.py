@@ -24,12 +24,10 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv
-from gymnasium.vector import VectorEnv as GymnasiumVectorEnv
 
 from rl_core.errors import CheckpointError
 
@@ -158,7 +156,7 @@ class _Capture:
         return {"kind": "generator", "state": self.encode(value.bit_generator.state, path)}
 
     def _encode_object(self, value: Any, path: str) -> dict[str, Any]:
-        is_env = isinstance(value, gymnasium.Env | GymnasiumVectorEnv)
+        is_env = _is_env(value)
         reason = _hidden_state(value, is_env)
         if is_env and _offers_state(value):
             return self._encode_own(value, path)
@@ -266,7 +264,7 @@ class _Restore:
         return current
 
     def _object(self, node: dict[str, Any], current: Any, path: str) -> None:
-        is_env = isinstance(current, gymnasium.Env | GymnasiumVectorEnv)
+        is_env = _is_env(current)
         present = dict(_attributes(current, is_env))
         for name, attribute in node["attributes"].items():
             old = present.get(name, getattr(type(current), name, _MISSING))
@@ -386,6 +384,11 @@ def is_stateless(value: Any) -> bool:
 def class_path(value: Any) -> str:
     """Where the class of `value` is defined."""
     return f"{type(value).__module__}:{type(value).__qualname__}"
+
+
+def _is_env(value: Any) -> bool:
+    """Whether a value can be reset and stepped, of whatever library it is."""
+    return all(callable(getattr(type(value), name, None)) for name in ("reset", "step"))
 
 
 def _offers_state(env: Any) -> bool:
