@@ -1,4 +1,4 @@
-"""Networks as RLlib builds them, for what `ActorCritic` does not express: padded convolutions, an LSTM, norms."""
+"""Networks as RLlib builds them, for what is not read into an `ActorCritic`: convolutions, norms, dueling values."""
 
 from __future__ import annotations
 
