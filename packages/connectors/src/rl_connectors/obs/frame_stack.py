@@ -23,7 +23,7 @@ class FrameStack(ObsConnector):
     """The last observations of an episode on a new first axis `[num_frames, ...]`, oldest first, leaf by leaf.
 
     Same values, types and spaces as gymnasium's wrapper FrameStackObservation. The learner stacks the frames itself,
-    so that rollouts carry each of them once.
+    so that rollouts carry each of them once, if it can run all pieces behind, too: put `PrevActionsPrevRewards` before.
     """
 
     rebuildable: ClassVar[bool] = True
