@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gymnasium import spaces
@@ -53,8 +53,8 @@ class GroupedAgents(MultiAgentEnv):
         """Begin an episode."""
         obs, infos = self.env.reset(seed=seed, options=options)
         self._newest = {agent: zeros(self.env.observation_spaces[agent], ()) for agent in self._group_of}
-        self._present, self._ends = set(), {}
-        return self._seen(obs), self._infos(infos)
+        self._present, self._ends = set(obs), {}
+        return self._seen(obs, ()), self._infos(infos)
 
     def step(
         self, actions: dict[Any, Any]
@@ -70,9 +70,10 @@ class GroupedAgents(MultiAgentEnv):
         for agent, reward in rewards.items():
             name = self._group_of.get(agent, agent)
             grouped_rewards[name] = grouped_rewards.get(name, 0.0) + reward
-        seen = self._seen(obs)
-        ends = self._leave(terminateds, truncateds)
-        return seen, grouped_rewards, *ends, self._infos(infos)
+        self._present |= set(obs)
+        gone = self._leave(terminateds, truncateds)
+        ends = {name: not cut for name, cut in gone.items()}, gone
+        return self._seen(obs, gone), grouped_rewards, *ends, self._infos(infos)
 
     def render(self) -> Any:
         """Return what the env draws."""
@@ -82,22 +83,22 @@ class GroupedAgents(MultiAgentEnv):
         """Close the env."""
         self.env.close()
 
-    def _seen(self, obs: Mapping[Any, Any]) -> dict[Any, Any]:
-        """Put the observations of groups together."""
-        self._awaited = set(obs)
-        self._present |= self._awaited
+    def _seen(self, obs: Mapping[Any, Any], gone: Collection[AgentID]) -> dict[Any, Any]:
+        """Put the observations together of groups that act, and the last ones of those that are gone."""
+        self._awaited = set() if EVERYONE in gone else {agent for agent in obs if agent not in self._ends}
         self._newest.update((agent, value) for agent, value in obs.items() if agent in self._group_of)
-        names = dict.fromkeys(self._group_of.get(agent, agent) for agent in obs)
-        return {
-            name: tuple(self._newest[agent] for agent in self.groups[name]) if name in self.groups else obs[name]
-            for name in names
-        }
+        seen: dict[Any, Any] = {}
+        for agent, value in obs.items():
+            group = self._group_of.get(agent)
+            if group is None:
+                seen[agent] = value
+            elif agent in self._awaited or group in gone or EVERYONE in gone:
+                seen[group] = tuple(self._newest[member] for member in self.groups[group])
+        return seen
 
-    def _leave(
-        self, terminateds: Mapping[Any, bool], truncateds: Mapping[Any, bool]
-    ) -> tuple[dict[Any, bool], dict[Any, bool]]:
-        """Work out which groups leave."""
-        ended = {agent: bool(flag) for agent, flag in truncateds.items() if flag}
+    def _leave(self, terminateds: Mapping[Any, bool], truncateds: Mapping[Any, bool]) -> dict[Any, bool]:
+        """Work out which groups and single agents leave, and whether they are cut."""
+        ended = {agent: True for agent, flag in truncateds.items() if flag}
         ended |= {agent: agent in ended for agent, flag in terminateds.items() if flag}
         everyone = {EVERYONE: ended.pop(EVERYONE)} if EVERYONE in ended else {}
         self._ends |= ended
@@ -108,8 +109,7 @@ class GroupedAgents(MultiAgentEnv):
         for group in {self._group_of[agent] for agent in ended if agent in self._group_of}:
             if all(agent in self._ends for agent in self.groups[group]):
                 gone[group] = any(self._ends[agent] for agent in self.groups[group])
-        gone |= everyone
-        return {name: not cut for name, cut in gone.items()}, gone
+        return gone | everyone
 
     def _infos(self, infos: Mapping[Any, Any]) -> dict[Any, Any]:
         """Infos of groups are those of their members, by agent."""
