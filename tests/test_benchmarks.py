@@ -17,6 +17,12 @@ def test_worker_measures_throughput(contestant, measurement, vector):
     assert figures["iterations"] >= 1
 
 
+def test_worker_measures_what_connectors_cost():
+    figures = run.run_worker("ours", "connectors", {"num_envs": 8, "num_steps": 64, "warmup": 1, "seconds": 0.1})
+    assert figures["share"] < 1
+    assert figures["bytes_share"] < 1 / 3, "a frame in four travels"
+
+
 def test_startup_loads_nothing_needless():
     figures = run.run_worker("ours", "startup", {"num_steps": 8})
     assert figures["needless_at_import"] == []
