@@ -22,6 +22,9 @@ class LearnerConnector(Storable, ABC):
     It gets observations as they are before the trailing connectors that the learner can rebuild (flattening, frame
     stacking): the number of a state, say, and not its one-hot vector.
 
+    Each rollout passes through once. What a replay buffer stores is what came out: an intrinsic reward stays as it was
+    when the step was taken, until the step is overwritten, so the buffer's capacity bounds how old it may be.
+
     Example:
         >>> @dataclass(frozen=True)
         ... class Bonus(LearnerConnector):
