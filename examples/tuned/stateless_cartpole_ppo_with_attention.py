@@ -5,7 +5,7 @@ the 16 before it. It takes two to five times the env steps of the LSTM, and retu
 learning rate seed 0 was at 213 after 144,000 steps.
 Criterion: evaluation return of 350 (of 500) within 300,000 env steps; that of a random policy is 22.
 Command: python examples/tuned/stateless_cartpole_ppo_with_attention.py --as-test --seed 0
-Reached: on seeds 0, 1, 2: 400.8, 353.5, 357.2 after 140,146, 170,285, 145,691 steps (128 to 261 s, the machine
+Reached: on seeds 0, 1, 2: 400.8, 353.5, 357.2 after 140,146, 170,285, 145,691 steps (190 to 261 s, the machine
 shared).
 """
 
