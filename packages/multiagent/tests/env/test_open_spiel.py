@@ -36,7 +36,7 @@ def random_actions(obs, rng):
     return {agent: int(rng.choice(np.flatnonzero(seen["action_mask"]))) for agent, seen in obs.items()}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(game=st.sampled_from(GAMES), seed=st.integers(0, 10_000))
 def test_rewards_masks_and_observations_are_the_games(game, seed):
     env, rng = OpenSpielEnv(game), np.random.default_rng(seed)

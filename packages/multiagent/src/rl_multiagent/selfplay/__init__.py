@@ -1,0 +1,31 @@
+"""Self-play: frozen pools, match-makers, ratings, matches, exploitability, and play against a person."""
+
+from rl_multiagent.selfplay.exploitability import Exploitability, exploitability
+from rl_multiagent.selfplay.matches import play_games, play_match, round_robin
+from rl_multiagent.selfplay.matchmaking import AgainstPool, choose, even, prioritized, unbeaten, uniform
+from rl_multiagent.selfplay.play import play
+from rl_multiagent.selfplay.pool import PolicyPool, frozen_copy
+from rl_multiagent.selfplay.ratings import EloTable, WinTable, expected_score
+from rl_multiagent.selfplay.uniform_random import UniformRandom, random_policy
+
+__all__ = [
+    "AgainstPool",
+    "EloTable",
+    "Exploitability",
+    "PolicyPool",
+    "UniformRandom",
+    "WinTable",
+    "choose",
+    "even",
+    "expected_score",
+    "exploitability",
+    "frozen_copy",
+    "play",
+    "play_games",
+    "play_match",
+    "prioritized",
+    "random_policy",
+    "round_robin",
+    "unbeaten",
+    "uniform",
+]

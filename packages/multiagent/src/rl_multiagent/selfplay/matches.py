@@ -1,0 +1,104 @@
+"""Games between policies, played to the end: each policy as it acts alone, outside of any run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rl_core import Policy
+from rl_core.errors import ConfigError
+from rl_core.policy import PolicyState
+from rl_multiagent.env.agent_env import EVERYONE, AgentID, MultiAgentEnv
+from rl_multiagent.selfplay.ratings import WinTable
+
+
+def play_games(
+    env: MultiAgentEnv, policies: Mapping[AgentID, Policy], *, num_games: int, seed: int, explore: bool = True
+) -> np.ndarray:
+    """Play games one after the other.
+
+    Args:
+        env: Reset with `seed` for the first game.
+        policies: Of each possible agent; one may play several.
+        num_games: G.
+        seed: Of the env's chance; a policy draws from its own random numbers.
+        explore: Draw actions; otherwise take the mode.
+
+    Returns:
+        `[G, A]`: what each of `possible_agents` got.
+    """
+    columns = {agent: column for column, agent in enumerate(env.possible_agents)}
+    returns = np.zeros((num_games, len(columns)))
+    for game in range(num_games):
+        for agent, value in _play_game(env, policies, seed if game == 0 else None, explore).items():
+            returns[game, columns[agent]] = value
+    return returns
+
+
+def _play_game(
+    env: MultiAgentEnv, policies: Mapping[AgentID, Policy], seed: int | None, explore: bool
+) -> dict[AgentID, float]:
+    """Play one game and return what every agent got."""
+    returns = dict.fromkeys(env.possible_agents, 0.0)
+    before = dict(returns)  # at an agent's last action
+    states: dict[AgentID, PolicyState] = {}
+    obs, _ = env.reset(seed=seed)
+    present = set(obs)
+    while present:
+        actions: dict[AgentID, Any] = {}
+        for agent, seen in obs.items():
+            actions[agent], states[agent] = policies[agent].act(
+                seen, states.get(agent), reward=returns[agent] - before[agent], explore=explore
+            )
+            before[agent] = returns[agent]
+        obs, rewards, terminateds, truncateds, _ = env.step(actions)
+        for agent, reward in rewards.items():
+            returns[agent] += reward
+        left = {agent for flags in (terminateds, truncateds) for agent, flag in flags.items() if flag}
+        present = set() if EVERYONE in left else (present | obs.keys()) - left
+        obs = {agent: seen for agent, seen in obs.items() if agent in present}  # who leaves does not act
+    return returns
+
+
+def play_match(
+    env: MultiAgentEnv, first: Policy, second: Policy, *, num_games: int, seed: int, explore: bool = True
+) -> np.ndarray:
+    """Play a match of two, who have each side equally often.
+
+    Args:
+        env: With two agents.
+        first: One side.
+        second: The other.
+        num_games: G.
+        seed: Of the env's chance.
+        explore: Draw actions; otherwise take the mode.
+
+    Returns:
+        `[G]`: scores of the first: 1 where it got more than the other, 0.5 where as much, else 0.
+
+    Raises:
+        ConfigError: the env has not two agents.
+    """
+    if len(env.possible_agents) != 2:
+        raise ConfigError(f"play_match: the env has {len(env.possible_agents)} agents, expected two.")
+    scores = np.zeros(num_games)
+    for side in (0, 1):
+        players = {env.possible_agents[side]: first, env.possible_agents[1 - side]: second}
+        count = len(scores[side::2])
+        returns = play_games(env, players, num_games=count, seed=seed + side, explore=explore)
+        scores[side::2] = (1.0 + np.sign(returns[:, side] - returns[:, 1 - side])) / 2.0
+    return scores
+
+
+def round_robin(
+    env: MultiAgentEnv, policies: Mapping[str, Policy], *, num_games: int, seed: int, explore: bool = True
+) -> WinTable:
+    """Let every policy play a match of `num_games` against every other, and return the table of all scores."""
+    table = WinTable()
+    for (name, first), (other, second) in itertools.combinations(policies.items(), 2):
+        for score in play_match(env, first, second, num_games=num_games, seed=seed, explore=explore):
+            table.record(name, other, float(score))
+    return table

@@ -1,0 +1,70 @@
+"""Matches between policies whose results are known."""
+
+import numpy as np
+import pytest
+from scheduled_env import ScheduledEnv
+from scripted import Always, make_policy
+
+from rl_core.errors import ConfigError
+from rl_multiagent.env.open_spiel import OpenSpielEnv
+from rl_multiagent.selfplay import EloTable, UniformRandom, play_games, play_match, random_policy, round_robin
+
+pytest.importorskip("pyspiel")
+
+
+@pytest.fixture(scope="module")
+def rock_paper_scissors():
+    return OpenSpielEnv("matrix_rps")
+
+
+def test_scores_and_win_table_of_rock_paper_and_scissors(rock_paper_scissors):
+    env = rock_paper_scissors
+    players = {name: make_policy(Always, env, action=place) for place, name in enumerate(("rock", "paper", "scissors"))}
+    assert play_match(env, players["rock"], players["paper"], num_games=5, seed=0).tolist() == [0.0] * 5
+    assert play_match(env, players["rock"], players["rock"], num_games=3, seed=0).tolist() == [0.5] * 3
+    table = round_robin(env, players, num_games=4, seed=0)
+    np.testing.assert_array_equal(table.matrix(list(players)), [[0.5, 0, 1], [1, 0.5, 0], [0, 1, 0.5]])
+    assert table.num_games("rock", "scissors") == 4
+
+
+def test_each_has_both_sides_equally_often():
+    env = OpenSpielEnv("tic_tac_toe")
+    # Both take the first free cell: the one who begins has 0, 2, 4 and 6, and wins by the diagonal.
+    scores = play_match(env, make_policy(Always, env), make_policy(Always, env), num_games=6, seed=0)
+    assert scores.tolist() == [1.0, 0.0] * 3
+
+
+def test_returns_are_the_games_own():
+    env = OpenSpielEnv("leduc_poker(players=3)")
+    policies = {agent: random_policy(env, agent, seed=place) for place, agent in enumerate(env.possible_agents)}
+    returns = play_games(env, policies, num_games=50, seed=1)
+    assert returns.shape == (50, 3)
+    np.testing.assert_allclose(returns.sum(1), 0.0, atol=1e-9)
+    assert np.abs(returns).sum(1).all()
+    np.testing.assert_array_equal(returns[-1], env.state.returns())
+
+
+def test_random_players_are_equal_and_choose_every_legal_action():
+    env = OpenSpielEnv("matrix_rps")
+    first, second = (random_policy(env, "player_0", seed=seed) for seed in (1, 2))
+    scores = play_match(env, first, second, num_games=600, seed=0)
+    assert {score: int((scores == score).sum()) // 100 for score in (0.0, 0.5, 1.0)}.keys() == {0.0, 0.5, 1.0}
+    assert scores.mean() == pytest.approx(0.5, abs=0.05)
+    table = EloTable(k=8.0)
+    for score in scores:
+        table.record("first", "second", float(score))
+    assert abs(table["first"] - table["second"]) < 60
+
+
+def test_agents_that_come_and_go_are_played_to_the_end():
+    env = ScheduledEnv(num_agents=3, seed=0)
+    policies = {agent: make_policy(UniformRandom, env) for agent in env.possible_agents}
+    returns = play_games(env, policies, num_games=20, seed=0)
+    np.testing.assert_allclose(returns.sum(1), env.accountant.returns)
+
+
+def test_a_match_is_for_two():
+    env = OpenSpielEnv("kuhn_poker(players=3)")
+    policy = random_policy(env, "player_0")
+    with pytest.raises(ConfigError, match="has 3 agents, expected two"):
+        play_match(env, policy, policy, num_games=1, seed=0)

@@ -1,0 +1,113 @@
+"""Match-makers against numbers worked out by hand, and who plays whom in episodes."""
+
+import collections
+
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rl_core import PPOConfig
+from rl_core.errors import ConfigError
+from rl_multiagent import MultiAgent
+from rl_multiagent.env.layout import AgentKind, AgentLayout
+from rl_multiagent.mapping import PolicyMapper
+from rl_multiagent.selfplay import AgainstPool, choose, even, prioritized, unbeaten, uniform
+
+AGENTS = ("player_0", "player_1")
+MATCH = AgainstPool(AGENTS, "main", ("v1", "v2"), (0.25, 0.75))
+
+
+@pytest.mark.parametrize(
+    ("maker", "expected"),
+    [
+        (uniform, [1 / 3, 1 / 3, 1 / 3]),
+        (unbeaten, [1.0, 0.0, 0.0]),
+        (prioritized, [0.25 / 0.26, 0.01 / 0.26, 0.0]),  # (1 - p)^2 = 0.25, 0.01, 0
+        (lambda rates: prioritized(rates, power=1.0), [0.5 / 0.6, 0.1 / 0.6, 0.0]),
+        (even, [0.25 / 0.34, 0.09 / 0.34, 0.0]),  # p (1 - p) = 0.25, 0.09, 0
+    ],
+)
+def test_probabilities_are_those_worked_out_by_hand(maker, expected):
+    np.testing.assert_allclose(maker([0.5, 0.9, 1.0]), expected)
+
+
+@pytest.mark.parametrize("maker", [uniform, unbeaten, prioritized, even])
+def test_where_all_are_beaten_all_are_met_equally_often(maker):
+    np.testing.assert_allclose(maker([1.0, 1.0]), [0.5, 0.5])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_probabilities_sum_up_to_one_and_the_hardest_is_met_most(rates):
+    for maker in (uniform, unbeaten, prioritized, even):
+        probabilities = maker(rates)
+        assert (probabilities >= 0).all()
+        assert probabilities.sum() == pytest.approx(1.0)
+    assert prioritized(rates)[np.argmin(rates)] == prioritized(rates).max()
+
+
+@pytest.mark.parametrize("rates", [[0.5, 1.5], [float("nan")], []])
+def test_what_are_no_win_rates_is_refused(rates):
+    with pytest.raises(ValueError, match=r"matchmaking: .*(win rates must be in \[0, 1\]|no opponent)"):
+        even(rates)
+
+
+def test_opponents_are_drawn_as_often_as_they_should_be():
+    rng = np.random.default_rng(0)
+    counts = collections.Counter(choose(("a", "b", "c"), (0.1, 0.0, 0.9), rng) for _ in range(5000))
+    assert counts["b"] == 0
+    assert counts["a"] / 5000 == pytest.approx(0.1, abs=0.02)
+
+
+@pytest.mark.parametrize(("number", "expected"), [(0.0, "b"), (0.999999999, "b"), (0.49, "b")])
+def test_who_has_no_chance_is_never_drawn_at_the_edges(number, expected):
+    class Fixed:
+        def random(self):
+            return number
+
+    assert choose(("a", "b", "c"), (0.0, 1.0, 0.0), Fixed()) == expected
+
+
+def make_mapper(match=MATCH, seed=7):
+    kind = AgentKind(Box(0, 1, (1,)), Discrete(2), 0, 2)
+    layout = AgentLayout(agents=AGENTS, kinds=(kind,), index={agent: place for place, agent in enumerate(AGENTS)})
+    return PolicyMapper(match, layout, ("main", "v1", "v2"), seed=seed)
+
+
+def test_the_learner_changes_sides_and_meets_each_opponent_as_often_as_it_should():
+    mapper, sides, met = make_mapper(), collections.Counter(), collections.Counter()
+    for env_slot in range(4):
+        for number in range(500):
+            owner = mapper.assign(env_slot, number).tolist()
+            sides[env_slot, owner.index(0)] += 1
+            met[max(owner)] += 1
+    assert set(sides.values()) == {250}
+    assert met[2] / 2000 == pytest.approx(0.75, abs=0.04)
+
+
+def test_who_plays_whom_depends_on_seed_slot_and_number_alone():
+    first, second = make_mapper(), make_mapper()
+    second.assign(3, 3)  # what else was asked does not matter
+    for place in range(50):
+        assert (first.assign(place % 4, place) == second.assign(place % 4, place)).all()
+
+
+def test_a_match_is_stored_with_the_config():
+    config = PPOConfig().use(MultiAgent(policies=("main", "v1", "v2"), policy_mapping_fn=MATCH))
+    (extension,) = PPOConfig.from_dict(config.to_dict()).extensions
+    assert extension.policy_mapping_fn == MATCH
+
+
+@pytest.mark.parametrize(
+    ("opponents", "probabilities", "message"),
+    [
+        ((), (), "0 opponents"),
+        (("v1", "v2"), (1.0,), "2 opponents with 1 probabilities"),
+        (("v1", "v2"), (0.5, 0.6), "must sum up to 1"),
+        (("v1", "v2"), (-0.5, 1.5), "must sum up to 1"),
+    ],
+)
+def test_a_match_without_proper_probabilities_is_refused(opponents, probabilities, message):
+    with pytest.raises(ConfigError, match=message):
+        AgainstPool(AGENTS, "main", opponents, probabilities)
