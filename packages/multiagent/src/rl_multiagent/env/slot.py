@@ -12,10 +12,10 @@ from rl_core.env import snapshot
 from rl_core.env.spaces import describe
 from rl_core.errors import CheckpointError, EnvError, RLError
 from rl_core.records import Tree
-from rl_core.tree import tree_map
+from rl_core.tree import tree_leaves, tree_map
 from rl_multiagent.env.agent_env import EVERYONE, AgentID, MultiAgentEnv
 from rl_multiagent.env.arrays import AgentArrays
-from rl_multiagent.env.layout import AgentKind, AgentLayout
+from rl_multiagent.env.layout import AgentLayout
 
 MASK = "action_mask"
 """Key of a Dict observation that holds which actions are legal: not zero where one is."""
@@ -46,6 +46,7 @@ class EnvSlot:
         self._final_observed = arrays.final_observed[row]
         self._current = _places(layout, arrays.obs, row)
         self._final = _places(layout, arrays.final_obs, row)
+        self._discrete = [isinstance(kind.action_space, spaces.Discrete) for kind in layout.kinds]
         self._masks, self._final_masks = _masks(layout, arrays.obs, row), _masks(layout, arrays.final_obs, row)
         self._acting: list[int] = []
         """Columns of the agents whose actions are awaited."""
@@ -89,16 +90,15 @@ class EnvSlot:
             self._refuse_left(columns)
         self._present.update(columns)  # also who appears in the very step that ends the episode
         self._write_rewards(rewards)
-        over = self._write_ends(terminateds, truncateds)
-        if self._leaving:
+        if any(terminateds.values()) or any(truncateds.values()):
+            over = self._write_ends(terminateds, truncateds)
             self._write_last(obs, columns)
-        if over:
-            self._begin(None)
-        elif self._leaving:
-            going_on = {agent: value for agent, value in obs.items() if self._index[agent] not in self._leaving}
-            self._write_obs(going_on, self._columns(going_on))
-        else:
-            self._write_obs(obs, columns)
+            if over:
+                self._begin(None)
+                return
+            obs = {agent: value for agent, value in obs.items() if self._index[agent] not in self._leaving}
+            columns = self._columns(obs)
+        self._write_obs(obs, columns)
 
     def get_state(self) -> dict[str, Any] | None:
         """The exact state, or None if the env's cannot be captured."""
@@ -131,23 +131,24 @@ class EnvSlot:
         """Take the awaited actions out of the arrays; the env may keep them."""
         acting, agents, row = self._acting, self._agents, self._row
         if 2 * len(acting) < len(agents):
-            chosen = {}
-            for column in acting:
-                place = self._layout.kind_of(column)
-                kind = self._layout.kinds[place]
-                part = slice(column - kind.start, column - kind.start + 1)
-                chosen[agents[column]] = _listed(kind, actions[place], row, part)[0]
-            return chosen
+            return {agents[column]: self._pick(actions, column) for column in acting}
         values: list[Any] = []
-        for kind, part_actions in zip(self._layout.kinds, actions, strict=True):
-            values += _listed(kind, part_actions, row, slice(None))
+        for place, discrete in enumerate(self._discrete):
+            values += actions[place][row].tolist() if discrete else _rows(actions[place], row)
         return {agents[column]: values[column] for column in acting}
+
+    def _pick(self, actions: tuple[Tree, ...], column: int) -> Any:
+        """Take the action of one agent."""
+        place = self._layout.kind_of(column)
+        where = self._row, column - self._layout.kinds[place].start
+        if self._discrete[place]:
+            return actions[place][where].item()
+        return tree_map(lambda leaf: leaf[where].copy(), actions[place])
 
     def _clear(self) -> None:
         """Forget the last step."""
-        self._acts.fill(False)
         self._reward.fill(0.0)
-        self._first.fill(False)
+        self._first[0] = False
         if self._leaving:
             for flags in (self._terminated, self._truncated, self._final_observed):
                 flags.fill(False)
@@ -169,7 +170,7 @@ class EnvSlot:
             )
         columns = self._columns(obs)
         self._present.update(columns)
-        self._first.fill(True)
+        self._first[0] = True
         self._write_obs(obs, columns)
 
     def _write_rewards(self, rewards: Mapping[AgentID, float]) -> None:
@@ -188,11 +189,11 @@ class EnvSlot:
 
     def _write_ends(self, terminateds: Mapping[Any, bool], truncateds: Mapping[Any, bool]) -> bool:
         """Write who leaves; return whether the episode is over."""
+        both = ((terminateds, self._terminated), (truncateds, self._truncated))
+        for flags, ends in both:
+            self._leave([agent for agent, flag in flags.items() if flag and agent != EVERYONE], ends)
         over = False
-        for flags, ends in ((terminateds, self._terminated), (truncateds, self._truncated)):
-            if any(flags.values()):
-                self._leave([agent for agent, flag in flags.items() if flag and agent != EVERYONE], ends)
-        for flags, ends in ((terminateds, self._terminated), (truncateds, self._truncated)):
+        for flags, ends in both:
             if flags.get(EVERYONE):
                 over = True
                 self._leave([self._agents[column] for column in self._present], ends)
@@ -225,10 +226,11 @@ class EnvSlot:
         """Write what the agents act on next."""
         self._write(self._current, obs, columns)
         self._acting = columns
-        if len(columns) == len(self._agents):
-            self._acts.fill(True)
-        elif columns:
-            self._acts[columns] = True
+        everyone = len(columns) == len(self._agents)
+        self._acts.fill(everyone)
+        if not everyone:
+            for column in columns:
+                self._acts[column] = True
         if self._masks:
             self._check_masks(columns)
 
@@ -278,8 +280,9 @@ class EnvSlot:
 
     def _columns(self, obs: Mapping[AgentID, Any]) -> list[int]:
         """Find agents."""
+        index = self._index
         try:
-            return [self._index[agent] for agent in obs]
+            return [index[agent] for agent in obs]
         except KeyError as error:
             raise self._stranger(error.args[0]) from None
         except TypeError as error:
@@ -325,13 +328,10 @@ def _masks(layout: AgentLayout, obs: tuple[Tree, ...], row: int) -> dict[int, np
     }
 
 
-def _listed(kind: AgentKind, actions: Tree, row: int, part: slice) -> list[Any]:
-    """List the actions of some agents of a kind: ints for Discrete, otherwise copies in the structure of the space."""
-    if isinstance(kind.action_space, spaces.Discrete):
-        numbers: list[int] = actions[row, part].tolist()
-        return numbers
-    copied = tree_map(lambda leaf: leaf[row, part].copy(), actions)
-    if isinstance(copied, np.ndarray):
-        return list(copied)
-    num_agents = len(range(*part.indices(kind.num_agents)))
+def _rows(tree: Tree, row: int) -> list[Any]:
+    """List copies of the actions of all agents of a kind, in the structure of their space."""
+    if isinstance(tree, np.ndarray):
+        return list(tree[row].copy())
+    copied = tree_map(lambda leaf: leaf[row].copy(), tree)
+    num_agents = len(next(tree_leaves(copied)))
     return [tree_map(lambda leaf, place=place: leaf[place], copied) for place in range(num_agents)]
