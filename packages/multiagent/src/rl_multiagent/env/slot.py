@@ -46,6 +46,7 @@ class EnvSlot:
         self._final_observed = arrays.final_observed[row]
         self._current = _places(layout, arrays.obs, row)
         self._final = _places(layout, arrays.final_obs, row)
+        self._kinds = [place for place, kind in enumerate(layout.kinds) for _ in range(kind.num_agents)]
         self._discrete = [isinstance(kind.action_space, spaces.Discrete) for kind in layout.kinds]
         self._masks, self._final_masks = _masks(layout, arrays.obs, row), _masks(layout, arrays.final_obs, row)
         self._acting: list[int] = []
@@ -139,8 +140,7 @@ class EnvSlot:
 
     def _pick(self, actions: tuple[Tree, ...], column: int) -> Any:
         """Take the action of one agent."""
-        place = self._layout.kind_of(column)
-        where = self._row, column - self._layout.kinds[place].start
+        place, where = self._kinds[column], (self._row, self._current[column][1])
         if self._discrete[place]:
             return actions[place][where].item()
         return tree_map(lambda leaf: leaf[where].copy(), actions[place])
@@ -251,7 +251,7 @@ class EnvSlot:
                         raise ValueError(f"shape {np.shape(part)}, expected {shape}")
                     target[place] = part
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            kind = self._layout.kinds[self._layout.kind_of(column)]
+            kind = self._layout.kinds[self._kinds[column]]
             raise EnvError(
                 f"{self._where()}: the observation of agent {self._agents[column]!r} does not fit its space "
                 f"{describe(kind.observation_space)}: {type(error).__name__}: {error}. Correct the env or its "
