@@ -56,6 +56,18 @@ def test_random_players_are_equal_and_choose_every_legal_action():
     assert abs(table["first"] - table["second"]) < 60
 
 
+def test_some_may_draw_their_actions_and_others_take_the_mode():
+    env = OpenSpielEnv("matrix_rps")
+    mode = random_policy(env, "player_0")  # rock
+    drawn = play_match(env, mode, random_policy(env, "player_0"), num_games=60, seed=0, explore=(False, True))
+    assert set(drawn) == {0.0, 0.5, 1.0}
+    still = play_match(env, mode, random_policy(env, "player_0"), num_games=60, seed=0, explore=False)
+    assert set(still) == {0.5}
+    scissors = make_policy(Always, env, action=2)
+    table = round_robin(env, {"mode": mode, "scissors": scissors}, num_games=20, seed=0, explore=("scissors",))
+    assert table.win_rate("mode", "scissors") == 1.0
+
+
 def test_agents_that_come_and_go_are_played_to_the_end():
     env = ScheduledEnv(num_agents=3, seed=0)
     policies = {agent: make_policy(UniformRandom, env) for agent in env.possible_agents}

@@ -13,7 +13,7 @@ from rl_core.errors import ConfigError
 from rl_multiagent import MultiAgent
 from rl_multiagent.env.layout import AgentKind, AgentLayout
 from rl_multiagent.mapping import PolicyMapper
-from rl_multiagent.selfplay import AgainstPool, choose, even, prioritized, unbeaten, uniform
+from rl_multiagent.selfplay import AgainstPool, even, prioritized, unbeaten, uniform
 
 AGENTS = ("player_0", "player_1")
 MATCH = AgainstPool(AGENTS, "main", ("v1", "v2"), (0.25, 0.75))
@@ -51,22 +51,6 @@ def test_probabilities_sum_up_to_one_and_the_hardest_is_met_most(rates):
 def test_what_are_no_win_rates_is_refused(rates):
     with pytest.raises(ValueError, match=r"matchmaking: .*(win rates must be in \[0, 1\]|no opponent)"):
         even(rates)
-
-
-def test_opponents_are_drawn_as_often_as_they_should_be():
-    rng = np.random.default_rng(0)
-    counts = collections.Counter(choose(("a", "b", "c"), (0.1, 0.0, 0.9), rng) for _ in range(5000))
-    assert counts["b"] == 0
-    assert counts["a"] / 5000 == pytest.approx(0.1, abs=0.02)
-
-
-@pytest.mark.parametrize(("number", "expected"), [(0.0, "b"), (0.999999999, "b"), (0.49, "b")])
-def test_who_has_no_chance_is_never_drawn_at_the_edges(number, expected):
-    class Fixed:
-        def random(self):
-            return number
-
-    assert choose(("a", "b", "c"), (0.0, 1.0, 0.0), Fixed()) == expected
 
 
 def make_mapper(match=MATCH, seed=7):

@@ -12,6 +12,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 from rl_core.errors import CheckpointError, ConfigError, EnvError
 from rl_core.records import Tree
 from rl_multiagent.env.agent_env import EVERYONE, MultiAgentEnv
+from rl_multiagent.env.chance import choose
 
 Observation: TypeAlias = Literal["auto", "information_state", "observation"]
 """Which of a game's tensors players see; see `OpenSpielEnv`."""
@@ -189,8 +190,7 @@ class OpenSpielEnv(MultiAgentEnv):
         """Draw the outcomes of chance nodes until players act or the game is over."""
         while self.state.is_chance_node():
             outcomes, probabilities = zip(*self.state.chance_outcomes(), strict=True)
-            bounds = np.cumsum(probabilities)
-            self.state.apply_action(outcomes[bounds[:-1].searchsorted(self._rng.random() * bounds[-1], side="right")])
+            self.state.apply_action(choose(outcomes, probabilities, self._rng))
 
     def _begin_turn(self) -> dict[str, Tree]:
         """Note who acts next, with which legal actions, and return what they see."""

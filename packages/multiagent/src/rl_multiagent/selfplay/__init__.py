@@ -2,7 +2,7 @@
 
 from rl_multiagent.selfplay.exploitability import Exploitability, exploitability
 from rl_multiagent.selfplay.matches import play_games, play_match, round_robin
-from rl_multiagent.selfplay.matchmaking import AgainstPool, choose, even, prioritized, unbeaten, uniform
+from rl_multiagent.selfplay.matchmaking import AgainstPool, even, prioritized, unbeaten, uniform
 from rl_multiagent.selfplay.play import play
 from rl_multiagent.selfplay.pool import PolicyPool, frozen_copy
 from rl_multiagent.selfplay.ratings import EloTable, WinTable, expected_score
@@ -15,7 +15,6 @@ __all__ = [
     "PolicyPool",
     "UniformRandom",
     "WinTable",
-    "choose",
     "even",
     "expected_score",
     "exploitability",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,12 @@ from rl_multiagent.selfplay.ratings import WinTable
 
 
 def play_games(
-    env: MultiAgentEnv, policies: Mapping[AgentID, Policy], *, num_games: int, seed: int, explore: bool = True
+    env: MultiAgentEnv,
+    policies: Mapping[AgentID, Policy],
+    *,
+    num_games: int,
+    seed: int,
+    explore: bool | Collection[AgentID] = True,
 ) -> np.ndarray:
     """Play games one after the other.
 
@@ -25,21 +30,22 @@ def play_games(
         policies: Of each possible agent; one may play several.
         num_games: G.
         seed: Of the env's chance; a policy draws from its own random numbers.
-        explore: Draw actions; otherwise take the mode.
+        explore: Draw actions, or take the mode; or the agents that draw.
 
     Returns:
         `[G, A]`: what each of `possible_agents` got.
     """
+    drawing = (env.possible_agents if explore else ()) if isinstance(explore, bool) else explore
     columns = {agent: column for column, agent in enumerate(env.possible_agents)}
     returns = np.zeros((num_games, len(columns)))
     for game in range(num_games):
-        for agent, value in _play_game(env, policies, seed if game == 0 else None, explore).items():
+        for agent, value in _play_game(env, policies, seed if game == 0 else None, drawing).items():
             returns[game, columns[agent]] = value
     return returns
 
 
 def _play_game(
-    env: MultiAgentEnv, policies: Mapping[AgentID, Policy], seed: int | None, explore: bool
+    env: MultiAgentEnv, policies: Mapping[AgentID, Policy], seed: int | None, drawing: Collection[AgentID]
 ) -> dict[AgentID, float]:
     """Play one game and return what every agent got."""
     returns = dict.fromkeys(env.possible_agents, 0.0)
@@ -51,7 +57,7 @@ def _play_game(
         actions: dict[AgentID, Any] = {}
         for agent, seen in obs.items():
             actions[agent], states[agent] = policies[agent].act(
-                seen, states.get(agent), reward=returns[agent] - before[agent], explore=explore
+                seen, states.get(agent), reward=returns[agent] - before[agent], explore=agent in drawing
             )
             before[agent] = returns[agent]
         obs, rewards, terminateds, truncateds, _ = env.step(actions)
@@ -64,7 +70,13 @@ def _play_game(
 
 
 def play_match(
-    env: MultiAgentEnv, first: Policy, second: Policy, *, num_games: int, seed: int, explore: bool = True
+    env: MultiAgentEnv,
+    first: Policy,
+    second: Policy,
+    *,
+    num_games: int,
+    seed: int,
+    explore: bool | tuple[bool, bool] = True,
 ) -> np.ndarray:
     """Play a match of two, who have each side equally often.
 
@@ -74,7 +86,7 @@ def play_match(
         second: The other.
         num_games: G.
         seed: Of the env's chance.
-        explore: Draw actions; otherwise take the mode.
+        explore: Draw actions, or take the mode; for both, or for each.
 
     Returns:
         `[G]`: scores of the first: 1 where it got more than the other, 0.5 where as much, else 0.
@@ -84,21 +96,38 @@ def play_match(
     """
     if len(env.possible_agents) != 2:
         raise ConfigError(f"play_match: the env has {len(env.possible_agents)} agents, expected two.")
+    draws = (explore, explore) if isinstance(explore, bool) else explore
     scores = np.zeros(num_games)
     for side in (0, 1):
-        players = {env.possible_agents[side]: first, env.possible_agents[1 - side]: second}
-        count = len(scores[side::2])
-        returns = play_games(env, players, num_games=count, seed=seed + side, explore=explore)
+        agents = env.possible_agents[side], env.possible_agents[1 - side]
+        drawing = [agent for agent, draw in zip(agents, draws, strict=True) if draw]
+        players = dict(zip(agents, (first, second), strict=True))
+        returns = play_games(env, players, num_games=len(scores[side::2]), seed=seed + side, explore=drawing)
         scores[side::2] = (1.0 + np.sign(returns[:, side] - returns[:, 1 - side])) / 2.0
     return scores
 
 
 def round_robin(
-    env: MultiAgentEnv, policies: Mapping[str, Policy], *, num_games: int, seed: int, explore: bool = True
+    env: MultiAgentEnv,
+    policies: Mapping[str, Policy],
+    *,
+    num_games: int,
+    seed: int,
+    explore: bool | Collection[str] = True,
 ) -> WinTable:
-    """Let every policy play a match of `num_games` against every other, and return the table of all scores."""
+    """Let every policy play a match against every other, and return the table of all scores.
+
+    Args:
+        env: With two agents.
+        policies: By name.
+        num_games: Of each match.
+        seed: Of the env's chance.
+        explore: Draw actions, or take the mode; or the names of those that draw.
+    """
+    drawing = (policies if explore else ()) if isinstance(explore, bool) else explore
     table = WinTable()
     for (name, first), (other, second) in itertools.combinations(policies.items(), 2):
-        for score in play_match(env, first, second, num_games=num_games, seed=seed, explore=explore):
+        draws = (name in drawing, other in drawing)
+        for score in play_match(env, first, second, num_games=num_games, seed=seed, explore=draws):
             table.record(name, other, float(score))
     return table

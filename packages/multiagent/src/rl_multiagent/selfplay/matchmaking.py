@@ -1,7 +1,7 @@
 """Whom to play against: from win rates to probabilities, and from those to the policies of an episode.
 
 `win_rates` are the learning player's mean scores against its N opponents, in [0, 1]; all functions return the
-probabilities `[N]` of meeting each.
+probabilities `[N]` of meeting each, from which `choose` draws.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from rl_core.config.codec import Storable
 from rl_core.errors import ConfigError
 from rl_multiagent.env.agent_env import AgentID
+from rl_multiagent.env.chance import choose
 from rl_multiagent.mapping import EpisodeInfo
 
 Rates: TypeAlias = Sequence[float] | np.ndarray
@@ -52,18 +53,6 @@ def even(win_rates: Rates) -> np.ndarray:
     """
     rates = np.asarray(win_rates, np.float64)
     return _normalized(rates * (1.0 - rates))
-
-
-def choose(opponents: Sequence[str], probabilities: Rates, rng: np.random.Generator) -> str:
-    """Draw an opponent.
-
-    Args:
-        opponents: N names.
-        probabilities: `[N]`, which sum up to 1.
-        rng: Draws one number.
-    """
-    bounds = np.cumsum(probabilities)
-    return opponents[int(bounds[:-1].searchsorted(rng.random() * bounds[-1], side="right"))]
 
 
 @dataclass(frozen=True)
