@@ -1,5 +1,7 @@
 """What users may give as an env becomes a vector env, checked once, in the mode they ask for."""
 
+import multiprocessing
+
 import pytest
 from plain_envs import CountEnv, ScriptedEnv
 
@@ -11,9 +13,9 @@ from rl_multiagent.env.vector import SyncAgentsEnv
 from rl_multiagent.env.workers import AsyncAgentsEnv
 
 
-def config_of(env, mode="sync", **environment):
+def config_of(env, mode="sync", extension=None, **environment):
     runners = {"num_envs_per_env_runner": 2, "gym_env_vectorize_mode": mode}
-    return PPOConfig().environment(env, **environment).env_runners(**runners).use(MultiAgent())
+    return PPOConfig().environment(env, **environment).env_runners(**runners).use(extension or MultiAgent())
 
 
 @pytest.mark.parametrize(
@@ -95,6 +97,20 @@ def test_what_makes_no_vector_env_is_refused():
         make_agents_vector_env(lambda config: CountEnv(), 2)
     with pytest.raises(EnvError, match=r"made 1 env slots, expected num_envs = 2"):
         make_agents_vector_env(lambda config: CountArrays(1), 2)
+
+
+def test_a_run_in_processes_is_the_same_and_leaves_none_behind():
+    returns = []
+    for mode in ("sync", "async"):
+        config = config_of(CountEnv, mode, MultiAgent(policies=("agent_0", "agent_1"))).training(
+            train_batch_size_per_learner=20, minibatch_size=20, num_epochs=1
+        )
+        config.rl_module(model_config={"fcnet_hiddens": (4,)})
+        algorithm = config.build()
+        returns.append([algorithm.train()["env_runners/episode_return_mean"] for _ in range(2)])
+        algorithm.stop()
+    assert returns[0] == returns[1]
+    assert multiprocessing.active_children() == []
 
 
 def test_no_env_is_a_mistake_of_the_config():
