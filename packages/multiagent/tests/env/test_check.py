@@ -33,8 +33,15 @@ def test_envs_that_keep_to_the_contract_pass(env):
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("turn_based", [True, False])
 def test_any_schedule_of_agents_passes(seed, turn_based):
-    (note,) = check_multi_agent_env(ScheduledEnv(seed=seed, turn_based=turn_based))
-    assert "Two runs from reset(seed=0) with the same actions are not the same" in note
+    *notes, seeds = check_multi_agent_env(ScheduledEnv(seed=seed, turn_based=turn_based))
+    assert "Two runs from reset(seed=0) with the same actions are not the same" in seeds
+    assert all("appeared when the episode ended" in note for note in notes)
+
+
+def test_who_appears_with_the_end_is_noted():
+    script = [{"a": 1}, ({"a": 1, "b": 1}, {}, {"__all__": True}, {})]
+    (note,) = check_multi_agent_env(ScriptedEnv(script))
+    assert note == "step 50: agent 'b' appeared when the episode ended, and never acted."
 
 
 def test_actions_are_such_as_the_mask_allows():

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 from gymnasium import spaces
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from pettingzoo.utils.conversions import parallel_to_aec
 from pettingzoo.utils.env import AECEnv, ParallelEnv
 
 from rl_core.errors import EnvError
@@ -71,6 +74,77 @@ def test_rewards_between_turns_come_once_and_the_dead_leave_alone():
         ({"early": 0}, {"early": [5]}, {}, {}),
         ({"early": 0}, {"early": [6]}, {"early": False}, {"early": True, "__all__": True}),
     ]
+
+
+class ComeAndGo(ParallelEnv):
+    """Agents begin together, with numbers for rewards that come once each, and leave at random."""
+
+    metadata = {"name": "come_and_go"}  # noqa: RUF012
+    render_mode = None
+
+    def __init__(self, num_agents, seed):
+        self.possible_agents = [f"agent_{place}" for place in range(num_agents)]
+        self.rng = np.random.default_rng(seed)
+        self.count = 0
+
+    def observation_space(self, agent):
+        return spaces.Box(0, 1e6, (1,), np.float64)
+
+    def action_space(self, agent):
+        return spaces.Discrete(2)
+
+    def reset(self, seed=None, options=None):
+        self.agents = list(self.possible_agents)
+        return self.obs(), {agent: {} for agent in self.agents}
+
+    def step(self, actions):
+        assert set(actions) == set(self.agents)
+        obs, present = self.obs(), self.agents
+        rewards = {agent: self.number() for agent in present}
+        terminateds, truncateds = ({agent: self.rng.random() < 0.1 for agent in present} for _ in range(2))
+        self.agents = [agent for agent in present if not (terminateds[agent] or truncateds[agent])]
+        return obs, rewards, terminateds, truncateds, {agent: {} for agent in present}
+
+    def obs(self):
+        return {agent: np.array([self.number()]) for agent in self.agents}
+
+    def number(self):
+        self.count += 1
+        return float(self.count)
+
+
+def story(env, num_episodes):
+    """For each agent what it saw, what it earned in all and how its part ended, episode by episode."""
+    told = []
+    for _ in range(num_episodes):
+        obs, _ = env.reset()
+        parts = {agent: {"seen": [], "earned": 0.0, "end": None} for agent in env.possible_agents}
+        over, gone = False, set()
+        while True:
+            for agent, value in obs.items():
+                parts[agent]["seen"].append(float(value[0]))
+            if over:
+                break
+            obs, rewards, terminateds, truncateds, _ = env.step({agent: 0 for agent in obs if agent not in gone})
+            for agent, reward in rewards.items():
+                parts[agent]["earned"] += reward
+            for agent in env.possible_agents:
+                if terminateds.get(agent) or truncateds.get(agent):
+                    assert agent not in gone, "it leaves once"
+                    parts[agent]["end"] = bool(terminateds.get(agent)), bool(truncateds.get(agent))
+                    gone.add(agent)
+            over = bool(terminateds.get("__all__") or truncateds.get("__all__"))
+        told.append(parts)
+    return told
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=40, phases=(Phase.explicit, Phase.generate))
+@given(num_agents=st.integers(1, 5), seed=st.integers(0, 10_000))
+def test_turn_by_turn_tells_the_story_of_the_parallel_form(num_agents, seed):
+    together = ParallelPettingZooEnv(ComeAndGo(num_agents, seed))
+    in_turns = PettingZooEnv(parallel_to_aec(ComeAndGo(num_agents, seed)))
+    assert story(together, 3) == story(in_turns, 3)
 
 
 class MaskInInfos(ParallelEnv):

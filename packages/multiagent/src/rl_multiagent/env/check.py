@@ -147,7 +147,8 @@ class _Check:
     ) -> tuple[dict[Any, Any], bool]:
         """Check what `step` said; return the observations that are acted on, and whether the episode is over."""
         self._check_obs(obs)
-        self._present |= set(obs)
+        new = set(obs) - self._present
+        self._present |= new
         for agent, reward in rewards.items():
             self._check_reward(agent, reward)
         gone: set[AgentID] = set()
@@ -160,6 +161,10 @@ class _Check:
                 elif flag:
                     gone.add(agent)
         over = EVERYONE in gone
+        for agent in new if over else ():
+            self.notes[agent] = (
+                f"{self._when}: agent {agent!r} appeared when the episode ended for all, and never acted."
+            )
         for agent in gone & self._present:
             self._present.discard(agent)
             self._left[agent] = self._when
