@@ -9,6 +9,8 @@ first point or are cut; rollouts have at most 1/3 of the bytes (4 frames); and w
 falls below two thirds (mean of the last eight iterations against that of the first eight). (To play well takes far
 more steps.)
 Command: python examples/connectors/frame_stacking.py --as-test --seed 0
+Reached: on seeds 0, 1, 2: the same over 39, 41, 37 games that ended and 5, 3, 5 that were cut; 6.9 MB instead of 26.8
+(0.26 of it); value loss from 0.070, 0.076, 0.067 to 0.020, 0.043, 0.030 (129 to 184 s on two busy cores).
 """
 
 import argparse
