@@ -162,9 +162,7 @@ class _Check:
                     gone.add(agent)
         over = EVERYONE in gone
         for agent in new if over else ():
-            self.notes[agent] = (
-                f"{self._when}: agent {agent!r} appeared when the episode ended for all, and never acted."
-            )
+            self.notes[agent] = f"{self._when}: agent {agent!r} appeared when the episode ended, and never acted."
         for agent in gone & self._present:
             self._present.discard(agent)
             self._left[agent] = self._when
