@@ -66,6 +66,9 @@ MEASUREMENTS = {
         better="lower",
         columns=("env_steps_per_s", "without_per_s", "bytes_share"),
     ),
+    "multiagent": Measurement(
+        name="multiagent", value="env_steps_per_s", better="higher", columns=("cpu_share", "episode_return_mean")
+    ),
     "replay": Measurement(name="replay", value="microseconds", better="lower", columns=()),
     "act": Measurement(name="act", value="microseconds", better="lower", columns=()),
     "startup": Measurement(
@@ -76,38 +79,49 @@ MEASUREMENTS = {
     ),
 }
 
-GROUPS = {
-    "dqn": "CartPole, batch 64, 4 env steps per gradient step",
-    "sac": "Pendulum, batch 256, 1 env step per gradient step",
-    "pong": "8 envs x 128",
-    "pong_sampling": "8 envs x 128",
+BARELY = 1e-9
+"""A learning rate at which all work is done and policies stay random: agents of all contestants live equally long."""
+
+
+def _case(contestant: str, group: str, variant: str = "", **settings: Any) -> Case:
+    """Make a case."""
+    return Case(contestant=contestant, group=group, variant=variant, settings=settings)
+
+
+_PONG = "8 envs x 128"
+CASES = {
+    "learn": [
+        _case("ours", "to 475", "defaults"),
+        _case("sb3", "to 475", "zoo"),
+        _case("ours", "to 475", "tuned", tuned_settings=True),
+    ],
+    "dqn": [_case(name, "CartPole, batch 64, 4 env steps per gradient step") for name in ("ours", "sb3", "bare")],
+    "sac": [_case(name, "Pendulum, batch 256, 1 env step per gradient step") for name in ("ours", "sb3", "bare")],
+    **{
+        name: [_case("ours", _PONG), _case("sb3", _PONG), _case("ours", _PONG, "bfloat16", half=True)]
+        for name in ("pong", "pong_sampling")
+    },
+    "recurrent": [_case("ours", "8 envs", "feed-forward"), _case("ours", "8 envs", "LSTM", memory=True)],
+    "connectors": [
+        _case("ours", f"64 envs, {name}", num_envs=64, vector=vector)
+        for name, vector in (("sync", "sync"), ("vector", "vector_entry_point"))
+    ],
+    "multiagent": [
+        _case(name, f"{num_agents} agents, a policy each", num_agents=num_agents, lr=BARELY)
+        for num_agents in (2, 8)
+        for name in ("ours", "rllib")
+    ],
+    "replay": [_case("ours", "one call")],
+    "act": [_case("ours", "one call")],
+    "startup": [_case(name, "start") for name in ("ours", "sb3", "rllib")],
 }
+"""The cases of each measurement but the throughput of sampling and of PPO's loop."""
 
 
 def cases(measurement: str) -> Iterator[Case]:
     """Yield the cases of ``measurement``, contestants in turn, so that a change of the machine's mood hits all."""
-    if measurement == "learn":
-        yield Case(contestant="ours", group="to 475", variant="defaults")
-        yield Case(contestant="sb3", group="to 475", variant="zoo")
-        yield Case(contestant="ours", group="to 475", variant="tuned", settings={"tuned_settings": True})
-    elif measurement in ("dqn", "sac", "pong", "pong_sampling"):
-        yield from (Case(contestant=name, group=GROUPS[measurement]) for name in ("ours", "sb3"))
-        if measurement in ("dqn", "sac"):
-            yield Case(contestant="bare", group=GROUPS[measurement])
-        else:
-            settings = {"half": True}
-            yield Case(contestant="ours", group=GROUPS[measurement], variant="bfloat16", settings=settings)
-    elif measurement == "recurrent":
-        yield Case(contestant="ours", group="8 envs", variant="feed-forward")
-        yield Case(contestant="ours", group="8 envs", variant="LSTM", settings={"memory": True})
-    elif measurement == "connectors":
-        for vector in ("sync", "vector_entry_point"):
-            settings = {"num_envs": 64, "vector": vector}
-            yield Case(contestant="ours", group=f"64 envs, {vector.partition('_')[0]}", settings=settings)
-    elif measurement in ("replay", "act"):
-        yield Case(contestant="ours", group="one call")
-    elif measurement == "startup":
-        yield from (Case(contestant=name, group="start") for name in ("ours", "sb3", "rllib"))
+    if measurement in CASES:
+        yield from CASES[measurement]
     elif measurement == "loop":
         yield from _throughput(8, vector=True)
     else:

@@ -190,6 +190,25 @@ def _shipped_share(work: Work, piece: Any) -> float:
     return float(shipped / size((rebuilt.obs, rebuilt.final_obs)))
 
 
+def multiagent(work: Work) -> Figures:
+    """Measure PPO's loop on cloned CartPoles with a policy for each agent, or one for all."""
+    from rl_multiagent import MultiAgent, clone_agents
+
+    policies = ("default",) if work.shared_policy else tuple(str(agent) for agent in range(work.num_agents))
+    config_ = config(work).environment(clone_agents(ENV, work.num_agents)).use(MultiAgent(policies=policies))
+    algorithm = config_.build()
+    returns = []
+
+    def iterate() -> int:
+        before = algorithm.env_steps
+        returns.append(algorithm.train()["env_runners/episode_return_mean"])
+        return int(algorithm.env_steps - before)
+
+    figures = measure_rate(work, iterate)
+    algorithm.stop()
+    return {**figures, "episode_return_mean": float(returns[-1])}
+
+
 def replay(work: Work) -> Figures:
     """Measure drawing 256 of a million transitions in proportion to their priorities."""
     import numpy as np

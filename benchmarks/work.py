@@ -50,6 +50,10 @@ class Work:
     """`pong`: convolutions in bfloat16."""
     memory: bool = False
     """`recurrent`: an LSTM instead of a feed-forward network with as many parameters."""
+    num_agents: int = 2
+    """`multiagent`: agents, each with an env of its own within one episode."""
+    shared_policy: bool = False
+    """`multiagent`: one policy for all agents instead of one for each."""
     stop_return: float = 475.0
     """`learn`: mean return of a separate evaluation that ends the run."""
     stop_env_steps: int = 60_000

@@ -61,6 +61,28 @@ def loop(work: Work) -> Figures:
     return {**measure_rate(work, iterate), "episode_return_mean": float(returns[-1])}
 
 
+def multiagent(work: Work) -> Figures:
+    """Measure `train` on RLlib's own MultiAgentCartPole with a policy for each agent."""
+    from ray.rllib.examples.envs.classes.multi_agent import MultiAgentCartPole
+
+    policies = {f"p{agent}" for agent in range(work.num_agents)}
+    algorithm = (
+        config(work)
+        .environment(MultiAgentCartPole, env_config={"num_agents": work.num_agents})
+        .env_runners(gym_env_vectorize_mode="sync")
+        .multi_agent(policies=policies, policy_mapping_fn=lambda agent, *args, **kwargs: f"p{agent}")
+        .build_algo()
+    )
+    returns = []
+
+    def iterate() -> int:
+        result = algorithm.train()["env_runners"]
+        returns.append(result["episode_return_mean"])
+        return int(result["num_env_steps_sampled"])
+
+    return {**measure_rate(work, iterate), "episode_return_mean": float(returns[-1])}
+
+
 def sampling(work: Work) -> Figures:
     """Measure `SingleAgentEnvRunner.sample`."""
     from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner

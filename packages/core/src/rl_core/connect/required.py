@@ -90,9 +90,9 @@ class ActionToEnv(ActionConnector):
     """Clip Box actions to their bounds."""
     rescale: bool = False
     """Take Box actions as lying in [-1, 1] and scale them to their bounds, which must be finite."""
-    space: Space | None = field(default=None, init=False, repr=False)
+    space: Space | None = field(default=None, init=False, repr=False, compare=False)
     """The env's action space."""
-    convert: Callable[[Any], Any] | None = field(default=None, init=False, repr=False)
+    convert: Callable[[Any], Any] | None = field(default=None, init=False, repr=False, compare=False)
     """What turns an action of that space into the env's."""
 
     def bind(self, action_space: Space) -> ActionToEnv:
