@@ -304,6 +304,35 @@ def test_wrong_actions_are_refused_and_change_nothing(actions, message):
     assert str(env.state) == before
 
 
+@pytest.mark.parametrize("simultaneous", [False, True])
+def test_a_game_without_a_legal_action_is_named(simultaneous):
+    class Stuck:
+        """A state in which whoever is to act cannot."""
+
+        def is_chance_node(self):
+            return False
+
+        is_terminal = is_chance_node
+
+        def is_simultaneous_node(self):
+            return simultaneous
+
+        def current_player(self):
+            return 1
+
+        def move_number(self):
+            return 7
+
+        def legal_actions(self, player=1):
+            return []
+
+    env = OpenSpielEnv("kuhn_poker")
+    env.game = type("Game", (), {"new_initial_state": lambda self: Stuck(), "__str__": lambda self: "stuck_game()"})()
+    who = "every agent" if simultaneous else "agent 'player_1'"
+    with pytest.raises(EnvError, match=rf"stuck_game\(\), move 7: {who} has no legal action"):
+        env.reset()
+
+
 def test_a_game_that_is_over_takes_no_action():
     env = OpenSpielEnv("matrix_rps")
     env.reset()
