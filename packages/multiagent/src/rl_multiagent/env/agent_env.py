@@ -22,6 +22,9 @@ class MultiAgentEnv(ABC):
     when `terminateds` or `truncateds` says so, with or without a last observation. The episode is over when either says
     so for `"__all__"`, or when all agents that took part have left.
 
+    Which actions are legal is told by an observation that is a Dict with `action_mask`, one number per action, not zero
+    where it is legal. An agent that acts must have a legal one.
+
     Example:
         >>> from gymnasium.spaces import Box, Discrete
         >>> class Guess(MultiAgentEnv):

@@ -19,7 +19,7 @@ from rl_multiagent.env.agent_env import EVERYONE, AgentID, MultiAgentEnv
 from rl_multiagent.env.layout import agent_layout
 from rl_multiagent.env.slot import MASK
 
-_TIME_LIMIT_S = 2.0
+_TIME_LIMIT_S = 1.0
 _Trace = list[tuple[Any, ...]]
 
 
@@ -28,7 +28,7 @@ def check_multi_agent_env(env: MultiAgentEnv, num_steps: int = 50) -> list[str]:
 
     Args:
         env: Is reset and stepped; not closed.
-        num_steps: Steps to take, fewer if they take longer than two seconds.
+        num_steps: Steps to take, fewer if they take longer than a second.
 
     Returns:
         Notes on what works but costs speed or reproducibility; often empty.
@@ -62,6 +62,9 @@ class _Check:
         self.notes: dict[Any, str] = {}
         self.cause: Exception | None = None
         self._when = ""
+        self._known = set(env.possible_agents)
+        self._drawn: dict[AgentID, spaces.Space[Any]] = {}
+        """Copies of the action spaces, seeded for one play."""
         self._present: set[AgentID] = set()
         self._left: dict[AgentID, str] = {}
         """Who left this episode, and when."""
@@ -69,6 +72,7 @@ class _Check:
     def play(self, num_steps: int) -> _Trace:
         """Take seeded steps; return what the env said in each, the reset first."""
         rng = np.random.default_rng(0)
+        self._drawn.clear()
         started = time.perf_counter()
         obs = self._reset(0)
         trace: _Trace = [(copy.deepcopy(obs),)]
@@ -182,19 +186,19 @@ class _Check:
                 )
                 return None
             return int(space.start) + int(rng.choice(legal))
-        drawing = copy.deepcopy(space)
-        drawing.seed(int(rng.integers(2**31)))
-        return drawing.sample()
+        if agent not in self._drawn:
+            self._drawn[agent] = copy.deepcopy(space)
+            self._drawn[agent].seed(int(rng.integers(2**31)))
+        return self._drawn[agent].sample()
 
     def _check_known(self, agent: AgentID, what: str) -> bool:
         """Refuse agents that are not possible."""
-        known = agent in self.env.observation_spaces and agent in self.env.possible_agents
-        if not known:
+        if agent not in self._known:
             self._problem(
                 ("unknown", agent),
                 f"{what} name agent {agent!r}, which is not among possible_agents {tuple(self.env.possible_agents)}.",
             )
-        return known
+        return agent in self._known
 
     def _check_reward(self, agent: AgentID, reward: Any) -> None:
         """Check one reward."""

@@ -18,7 +18,7 @@ from rl_multiagent.env.slot import MASK
 from rl_multiagent.env.vector import AgentsVectorEnv
 from rl_multiagent.records import AgentsStep
 
-_TIME_LIMIT_S = 2.0
+_TIME_LIMIT_S = 1.0
 _FLAGS = ("acts", "terminated", "truncated", "final_observed")
 
 
@@ -27,7 +27,7 @@ def check_agents_vector_env(env: AgentsVectorEnv, num_steps: int = 50) -> None:
 
     Args:
         env: Is reset and stepped; not closed.
-        num_steps: Steps to take, fewer if they take longer than two seconds.
+        num_steps: Steps to take, fewer if they take longer than a second.
 
     Raises:
         EnvError: A column has a wrong shape or type, an observation is outside its space, a reward is not finite, or
