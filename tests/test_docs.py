@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "packages/core/README.md", "packages/connectors/README.md", "packages/envs/README.md"]
+DOCUMENTS = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("packages/*/README.md"))]
 SET_UP = ("pip install", "git clone", "cd ")
 """Beginnings of commands that set up the machine: CI itself does those."""
 

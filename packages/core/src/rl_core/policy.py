@@ -262,7 +262,8 @@ def load_tensors(module: RLModule, tensors: Mapping[str, torch.Tensor], *, what:
     own = module.state_dict()
     if own.keys() == tensors.keys() and all(tensor.shape == tensors[name].shape for name, tensor in own.items()):
         with torch.no_grad():
-            torch._foreach_copy_(list(own.values()), [tensors[name] for name in own])
+            if own:
+                torch._foreach_copy_(list(own.values()), [tensors[name] for name in own])
         return
     problems = [f"{name} is missing" for name in own if name not in tensors]
     problems += [f"{name} is not in this module" for name in tensors if name not in own]

@@ -10,12 +10,13 @@ A script that goes on after training calls `train_example`, does its work, and e
 """
 
 from rl_core.example.parser import ExampleParser, example_parser
-from rl_core.example.run import Criterion, ExampleOutcome, finish_example, run_example, train_example
+from rl_core.example.run import Criterion, ExampleOutcome, Verdict, finish_example, run_example, train_example
 
 __all__ = [
     "Criterion",
     "ExampleOutcome",
     "ExampleParser",
+    "Verdict",
     "example_parser",
     "finish_example",
     "run_example",
