@@ -240,6 +240,37 @@ def test_all_kinds_of_values_come_back_with_their_type_and_identity():
     assert env.np_random.random() == fresh.np_random.random()
 
 
+class Landmark:
+    def __init__(self, place):
+        self.place = np.array([place])
+
+
+class GoalEnv(CountdownEnv):
+    """Refers to one of its landmarks, another one in each episode, before it lists them all."""
+
+    def reset(self, *, seed=None, options=None):
+        result = super().reset(seed=seed)
+        landmarks = [Landmark(float(number)) for number in self.np_random.integers(100, size=3)]
+        self.goal = landmarks[self.np_random.integers(3)]
+        self.landmarks = landmarks
+        return result
+
+
+@pytest.mark.parametrize("other_seed", range(6))
+def test_a_restored_env_refers_to_the_objects_it_referred_to(other_seed):
+    first, second = GoalEnv(), GoalEnv()
+    first.reset(seed=0)
+    second.reset(seed=other_seed)
+    snapshot.restore(second, through_files(snapshot.capture(first)[0]))
+    assert [landmark.place.tolist() for landmark in second.landmarks] == [
+        landmark.place.tolist() for landmark in first.landmarks
+    ]
+    assert [landmark is second.goal for landmark in second.landmarks] == [
+        landmark is first.goal for landmark in first.landmarks
+    ]
+    assert len({id(landmark) for landmark in second.landmarks}) == 3
+
+
 def test_what_was_captured_does_not_change_with_the_env():
     env = Zoo()
     env.fill()

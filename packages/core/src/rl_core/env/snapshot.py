@@ -12,6 +12,7 @@ An env can take this into its own hands with `get_state()` (plain values and arr
 
 from __future__ import annotations
 
+import copy
 import enum
 import functools
 import importlib.machinery
@@ -202,6 +203,7 @@ class _Restore:
         self.actions: list[Callable[[], Any]] = []
         self.path = ""
         self._by_id: dict[int, Any] = {}
+        self._taken: set[int] = set()  # id() of the objects in `_by_id` that stand for a saved one
 
     def decode(self, node: Node, current: Any, path: str) -> Any:
         self.path = path
@@ -228,7 +230,10 @@ class _Restore:
             # Registered first: its parts may refer to it.
             expected = node.get("class")
             fits = (lambda v: isinstance(v, spaces.Space)) if expected is None else lambda v: class_path(v) == expected
-            self._by_id[node_id] = self._existing(current, path, fits, f"{expected or 'a space'}")
+            current = self._existing(current, path, fits, f"{expected or 'a space'}")
+            if kind == "object":
+                current = self._untaken(current, path)
+            self._by_id[node_id] = current
             ({"object": self._object, "own": self._own, "space": self._space}[kind])(node, current, path)
             return current
         value: Any
@@ -261,6 +266,15 @@ class _Restore:
                 f"The saved env state has {what} at {path}, where the env has {got}: it was saved with another env, or "
                 "the env makes such objects while it runs. Restart the episodes, or give the env get_state/set_state."
             )
+        return current
+
+    def _untaken(self, current: Any, path: str) -> Any:
+        """The object, or a copy if it stands for another saved one already: the env's references differ from the saved."""
+        if id(current) in self._taken:
+            if _is_env(current):
+                raise CheckpointError(f"The saved env state has two envs where the env has one, at {path}.")
+            current = copy.copy(current)
+        self._taken.add(id(current))
         return current
 
     def _object(self, node: dict[str, Any], current: Any, path: str) -> None:
