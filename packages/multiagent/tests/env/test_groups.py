@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from gymnasium import spaces
-from plain_envs import ScriptedEnv
+from plain_envs import CountEnv, ScriptedEnv
 from scheduled_env import ScheduledEnv
 
 from rl_core.errors import EnvError
@@ -91,6 +91,24 @@ def test_whatever_agents_do_groups_keep_to_the_contract_and_lose_no_reward(seed)
             paid.append(total)
             total = 0.0
     np.testing.assert_allclose(paid, inner.accountant.returns[before:])
+
+
+def test_restored_groups_go_on_exactly():
+    members = {"team": ("agent_0", "agent_2"), "rest": ("agent_1", "agent_3")}
+    first, second = (
+        SyncAgentsEnv(lambda: GroupedAgents(CountEnv((2, 5, 3, 4)), members), 1, name="grouped") for _ in range(2)
+    )
+    actions = first.layout.empty_actions(1)
+    first.reset(0)
+    for _ in range(8):
+        first.step(actions)
+    state = first.get_state()
+    second.reset(1)
+    second.set_state(state)
+    for _ in range(12):
+        one, two = first.step(actions), second.step(actions)
+        for name in ("acts", "reward", "terminated", "truncated", "first", "final_observed"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
 
 def test_the_conformance_check_passes():

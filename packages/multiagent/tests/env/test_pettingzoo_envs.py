@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from rl_core.tree import tree_leaves
 from rl_multiagent import AsParallelEnv, ParallelPettingZooEnv, PettingZooEnv
 from rl_multiagent.env.make import make_multi_agent_env
+from rl_multiagent.env.vector import SyncAgentsEnv
 from rl_multiagent.testing import check_multi_agent_env
 
 pytest.importorskip("mpe2")
@@ -60,6 +62,35 @@ def test_pettingzoos_seed_test_passes(make):
 
 def test_real_envs_keep_to_the_contract(make):
     assert check_multi_agent_env(make()) == []
+
+
+def test_a_restored_env_goes_on_exactly(make):
+    first, second = (SyncAgentsEnv(make, 1, name="env") for _ in range(2))
+    step, rng = first.reset(0), np.random.default_rng(0)
+    for _ in range(29):
+        step = first.step(legal(first, step, rng))
+    state = first.get_state()
+    second.reset(5)
+    second.set_state(state)
+    for _ in range(40):
+        actions = legal(first, step, rng)
+        step, other = first.step(actions), second.step(actions)
+        for name in ("acts", "reward", "terminated", "truncated", "first"):
+            np.testing.assert_array_equal(getattr(step, name), getattr(other, name))
+        for kind, *parts in zip(first.layout.kinds, step.obs, other.obs, strict=True):
+            acts = step.acts[:, kind.start : kind.stop]
+            for one, two in zip(*map(tree_leaves, parts), strict=True):
+                np.testing.assert_array_equal(one[acts], two[acts])
+
+
+def legal(env, step, rng):
+    """Draw actions that the masks allow."""
+    actions = env.layout.empty_actions(1)
+    for kind, chosen, obs in zip(env.layout.kinds, actions, step.obs, strict=True):
+        for place in np.flatnonzero(step.acts[0, kind.start : kind.stop]):
+            mask = obs["action_mask"][0, place] if isinstance(obs, dict) else np.ones(kind.action_space.n)
+            chosen[0, place] = rng.choice(np.flatnonzero(mask))
+    return actions
 
 
 def test_spaces_are_the_agents_own():

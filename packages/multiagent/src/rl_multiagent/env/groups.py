@@ -42,8 +42,9 @@ class GroupedAgents(MultiAgentEnv):
         self.observation_spaces = self._spaces(env.observation_spaces)
         self.action_spaces = self._spaces(env.action_spaces)
         self._newest: dict[AgentID, Any] = {}
-        self._awaited: set[AgentID] = set()
-        self._present: set[AgentID] = set()
+        # Dicts in place of sets, whose order could not be saved with the env.
+        self._awaited: dict[AgentID, None] = {}
+        self._present: dict[AgentID, None] = {}
         self._ends: dict[AgentID, bool] = {}
         """Members that left this episode, and whether they were cut."""
 
@@ -53,7 +54,7 @@ class GroupedAgents(MultiAgentEnv):
         """Begin an episode."""
         obs, infos = self.env.reset(seed=seed, options=options)
         self._newest = {agent: zeros(self.env.observation_spaces[agent], ()) for agent in self._group_of}
-        self._present, self._ends = set(obs), {}
+        self._present, self._ends = dict.fromkeys(obs), {}
         return self._seen(obs, ()), self._infos(infos)
 
     def step(
@@ -70,7 +71,7 @@ class GroupedAgents(MultiAgentEnv):
         for agent, reward in rewards.items():
             name = self._group_of.get(agent, agent)
             grouped_rewards[name] = grouped_rewards.get(name, 0.0) + reward
-        self._present |= set(obs)
+        self._present |= dict.fromkeys(obs)
         gone = self._leave(terminateds, truncateds)
         ends = {name: not cut for name, cut in gone.items()}, gone
         return self._seen(obs, gone), grouped_rewards, *ends, self._infos(infos)
@@ -85,7 +86,8 @@ class GroupedAgents(MultiAgentEnv):
 
     def _seen(self, obs: Mapping[Any, Any], gone: Collection[AgentID]) -> dict[Any, Any]:
         """Put the observations together of groups that act, and the last ones of those that are gone."""
-        self._awaited = set() if EVERYONE in gone else {agent for agent in obs if agent not in self._ends}
+        acting = () if EVERYONE in gone else (agent for agent in obs if agent not in self._ends)
+        self._awaited = dict.fromkeys(acting)
         self._newest.update((agent, value) for agent, value in obs.items() if agent in self._group_of)
         seen: dict[Any, Any] = {}
         for agent, value in obs.items():
@@ -102,7 +104,8 @@ class GroupedAgents(MultiAgentEnv):
         ended |= {agent: agent in ended for agent, flag in terminateds.items() if flag}
         everyone = {EVERYONE: ended.pop(EVERYONE)} if EVERYONE in ended else {}
         self._ends |= ended
-        self._present -= set(ended)
+        for agent in ended:
+            self._present.pop(agent, None)
         if not everyone and not self._present:  # all that took part have left, if not all members of the groups
             everyone = {EVERYONE: any(self._ends.values())}
         gone = {agent: cut for agent, cut in ended.items() if agent not in self._group_of}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,8 @@ class ParallelPettingZooEnv(MultiAgentEnv):
         Raises:
             EnvError: it does not say who may ever take part.
         """
-        self.env = env
-        self.possible_agents = _possible_agents(env)
+        self.env = _prepare(env)
+        self.possible_agents = tuple(env.possible_agents)
         _, infos = env.reset()
         self._look = _Look(env, infos)
         self.observation_spaces: _Spaces = self._look.spaces
@@ -79,8 +79,8 @@ class PettingZooEnv(MultiAgentEnv):
         Raises:
             EnvError: it does not say who may ever take part.
         """
-        self.env = env
-        self.possible_agents = _possible_agents(env)
+        self.env = _prepare(env)
+        self.possible_agents = tuple(env.possible_agents)
         env.reset()
         self._look = _Look(env, {env.agent_selection: env.last()[4]})
         self.observation_spaces: _Spaces = self._look.spaces
@@ -216,14 +216,14 @@ class _Look:
             infos: Of agents that act first.
         """
         in_infos = any(MASK in info for info in infos.values())
-        self._renamed: set[AgentID] = set()
+        self._renamed: dict[AgentID, None] = {}  # a set's order cannot be saved with the env
         self._added: dict[AgentID, spaces.MultiBinary] = {}
         self.spaces: _Spaces = {}
         for agent in env.possible_agents:
             space, actions = env.observation_space(agent), env.action_space(agent)
             if isinstance(space, spaces.Dict) and MASK in space.spaces:
                 if "observation" in space.spaces and "observations" not in space.spaces:
-                    self._renamed.add(agent)
+                    self._renamed[agent] = None
                     space = spaces.Dict(_rename(space.spaces))
             elif in_infos and isinstance(actions, spaces.Discrete):
                 mask = self._added[agent] = spaces.MultiBinary(int(actions.n))
@@ -246,14 +246,16 @@ def _rename(parts: Mapping[str, Any]) -> OrderedDict[str, Any]:
     return OrderedDict(("observations" if key == "observation" else key, part) for key, part in parts.items())
 
 
-def _possible_agents(env: Any) -> tuple[AgentID, ...]:
-    """List who may ever take part."""
-    agents: Iterable[AgentID] | None = getattr(env, "possible_agents", None)
-    if not agents:
+def _prepare(env: Any) -> Any:
+    """Check who may ever take part, and make what PettingZoo makes while it runs, so that a saved state fits."""
+    if not getattr(env, "possible_agents", None):
         raise EnvError(
             f"{env}: it has no possible_agents, so nobody knows who may take part. Give it the list of all agents."
         )
-    return tuple(agents)
+    inner = env.unwrapped
+    if isinstance(inner, AECEnv) and not hasattr(inner, "_skip_agent_selection"):
+        inner._skip_agent_selection = None  # as AECEnv takes it where there is none
+    return env
 
 
 def _end(terminateds: dict[Any, bool], truncateds: dict[Any, bool]) -> None:
