@@ -269,7 +269,7 @@ class _Restore:
         return current
 
     def _untaken(self, current: Any, path: str) -> Any:
-        """The object, or a copy if it stands for another saved one already: the env's references differ from the saved."""
+        """The object, or a copy where it stands for another saved one already, as the references of the env differ."""
         if id(current) in self._taken:
             if _is_env(current):
                 raise CheckpointError(f"The saved env state has two envs where the env has one, at {path}.")
