@@ -19,6 +19,10 @@ CONTROLS = {
     "examples/learners/ppo_with_custom_loss_fn.py": ["--regularizer-coeff", "0"],
 }
 """The flags that take away what an example shows."""
+FURTHER_ENVS = {
+    "examples/tuned/mujoco_ppo.py": ["InvertedDoublePendulum-v5", "Reacher-v5", "Swimmer-v5", "Humanoid-v5"],
+}
+"""What `--env` can be besides its default, where a script has a goal for each."""
 
 
 def run_as_test(script: str, seed: int, *flags: str) -> subprocess.CompletedProcess[str]:
@@ -31,6 +35,14 @@ def run_as_test(script: str, seed: int, *flags: str) -> subprocess.CompletedProc
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_example_meets_its_goal(script: str, seed: int) -> None:
     done = run_as_test(script, seed)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+@pytest.mark.learning
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("script", "env"), [(script, env) for script, envs in FURTHER_ENVS.items() for env in envs])
+def test_example_meets_the_goal_of_each_env(script: str, env: str, seed: int) -> None:
+    done = run_as_test(script, seed, "--env", env)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
