@@ -1,4 +1,4 @@
-"""What every test run shares: one torch thread per worker, Hypothesis without chance or deadline, the same random numbers."""
+"""What every test run shares: one torch thread per worker, Hypothesis without chance, the same random numbers."""
 
 import os
 
@@ -12,7 +12,7 @@ hypothesis.settings.load_profile("repository")
 
 
 @pytest.fixture(autouse=True)
-def _same_random_numbers():
+def _same_random_numbers() -> None:
     """Start each test from the same global generators, whatever ran before it in this worker."""
     import random
 
@@ -20,5 +20,5 @@ def _same_random_numbers():
     import torch
 
     random.seed(0)
-    np.random.seed(0)  # noqa: NPY002 # the global one is meant
+    np.random.seed(0)
     torch.manual_seed(0)

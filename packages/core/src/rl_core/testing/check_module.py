@@ -244,8 +244,8 @@ def _check_action(name: str, what: str, action: Tree, space: spaces.Space[Any], 
 def _check_gradients(name: str, module: RLModule, obs: Tree) -> None:
     """The loss of a policy and value update moves every parameter that wants a gradient.
 
-    A narrow layer of ReLUs may happen to be silent for all observations at hand, so a parameter counts as unused only if
-    none of several draws of the weights moves it.
+    A narrow layer of ReLUs may happen to be silent for all observations at hand, so a parameter counts as unused only
+    if none of several draws of the weights moves it.
     """
     idle = {key for key, parameter in module.named_parameters() if parameter.requires_grad}
     for draw in range(_NUM_GRADIENT_DRAWS):
