@@ -9,6 +9,9 @@ drifts, and on seed 0 it found the corner by chance.)
 Criterion: within 1,000,000 env steps an evaluation with a return of 0.9, or in which the greatest distance from the
 start is 12 in the mean (the corner is at 15.6); the control must miss both.
 Command: python examples/curiosity/intrinsic_curiosity_model_based_curiosity.py --as-test --algo ppo --seed 0
+Reached: on seeds 0, 1, 2: with PPO distances of 12.7, 13.6, 12.4 after 389,120, 122,880, 102,400 steps (13 to 55 s);
+with DQN 12.2, 12.1, 13.5 after 471,040, 122,880, 122,880 steps (20 to 74 s). Without the bonus, after 1,000,000 steps:
+PPO 2.2, 2.2, 2.3, DQN 0.3, 2.0, 2.0, and a return of 0 each.
 """
 
 from collections.abc import Mapping
@@ -63,7 +66,8 @@ if __name__ == "__main__":
     args = parser.parse_args()
     if args.algo == "ppo":
         config = PPOConfig().training(train_batch_size_per_learner=4096, minibatch_size=512, num_epochs=6, lr=1e-3)
-        config.training(normalize_advantage=False)
+        # Where there are no rewards, only the entropy keeps noise from driving the policy, now and then to the goal.
+        config.training(normalize_advantage=False, entropy_coeff=0.01)
     else:
         config = DQNConfig().training(train_batch_size_per_learner=512, env_steps_per_gradient_step=32, lr=1e-3)
         config.training(n_step=3, target_network_update_freq=4096, epsilon=[[0, 1], [50_000, 0.01]])
