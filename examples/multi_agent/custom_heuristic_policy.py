@@ -4,6 +4,7 @@ Shows: `PolicySpec(module_class=...)` gives a policy a module of its own; one wi
 draws its actions at random.
 Criterion: the learned agent's evaluation return of 450 within 200,000 env steps.
 Command: python examples/multi_agent/custom_heuristic_policy.py --as-test --seed 0
+Reached: on seeds 0, 1, 2: 500.0 each after 15,360, 10,240, 15,360 steps (9 to 13 s).
 """
 
 from collections.abc import Mapping

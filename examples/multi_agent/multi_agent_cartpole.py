@@ -4,6 +4,7 @@ Shows: `clone_agents` lets n agents play CartPole side by side; `MultiAgent` giv
 agents share: agent i is played by policy i modulo that number. Policies of equal structure act as one batch.
 Criterion: evaluation return of 900, the sum of two agents, within 200,000 env steps.
 Command: python examples/multi_agent/multi_agent_cartpole.py --as-test --seed 0
+Reached: on seeds 0, 1, 2: 982.2, 981.0, 989.7 after 20,480, 15,360, 20,480 steps (17 to 23 s).
 """
 
 from rl_core import PPOConfig

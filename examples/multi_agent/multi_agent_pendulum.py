@@ -3,6 +3,7 @@
 Shows: the same as multi_agent_cartpole.py, with torques instead of choices.
 Criterion: evaluation return of -400, the sum of two agents, within 500,000 env steps.
 Command: python examples/multi_agent/multi_agent_pendulum.py --as-test --seed 0
+Reached: on seeds 0, 1, 2: -388.4, -361.7, -392.5 after 87,040, 81,920, 122,880 steps (155 to 164 s).
 """
 
 from rl_core import PPOConfig
