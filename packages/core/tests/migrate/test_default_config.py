@@ -72,7 +72,9 @@ def test_the_table_has_every_field_of_rllib():
     assert {field for field, _, _ in TABLE} | BY_CONNECTORS == set(RLLIB)
 
 
-@pytest.mark.parametrize(("field", "value", "changes"), TABLE, ids=lambda value: getattr(value, "__name__", str(value))[:40])
+@pytest.mark.parametrize(
+    ("field", "value", "changes"), TABLE, ids=lambda value: getattr(value, "__name__", str(value))[:40]
+)
 def test_every_field_has_its_counterpart(field, value, changes):
     assert value != RLLIB[field], "a default proves nothing"
     default = fields_of(model_settings_from_default_config({}))
