@@ -81,7 +81,9 @@ def test_a_fixed_mapping_can_be_turned_round():
     algorithm.train()
     map_agents(algorithm, {"left": "b", "right": "a"})
     algorithm.train()
-    assert set(algorithm.env_runner._slots["a"].agents) == {"right"}
+    (slots,) = algorithm.env_runner._slots.values()  # both act as one batch
+    assert set(slots.agents[slots.parts["a"]]) == {"right"}
+    assert set(slots.agents[slots.parts["b"]]) == {"left"}
 
 
 def test_wrong_changes_are_refused():

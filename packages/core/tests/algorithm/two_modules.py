@@ -135,7 +135,7 @@ class TwoRunner:
                     part = part_of(step, side)
                     if len(part.final_slots):
                         columns[side].add_final(time, part.final_slots, part.final_obs, ())
-                    columns[side].add(time, decisions[side], part, part)
+                    columns[side].add(time, decisions[side], part, part.obs, part.reward)
             rollouts = {side: columns[side].rollout(self.policies[side].version, None) for side in SIDES}
         self.step_ = replace(step, obs=tree_map(np.array, step.obs))
         some = columns["left"]
