@@ -73,10 +73,10 @@ class ScheduledEnv(MultiAgentEnv):
         self.accountant = Accountant() if accounts else None  # its objects cannot be saved with the env
 
     def reset(self, *, seed=None, options=None):
-        self.time, self.left = 0, set()
+        self.time, self.left = 0, []  # lists: the order of a set of strings differs between processes
         chosen = self._some(self.possible_agents, at_least=1)
         obs = {agent: self._number() for agent in chosen[:1] if self.turn_based} or {a: self._number() for a in chosen}
-        self.present = set(obs)
+        self.present = sorted(obs)
         if self.accountant:
             self.accountant.reset(obs)
         return {agent: np.array([value]) for agent, value in obs.items()}, {}
@@ -87,7 +87,7 @@ class ScheduledEnv(MultiAgentEnv):
         rest = [agent for agent in self.possible_agents if agent not in self.left]
         seen = self._some(rest, at_least=0)[: 1 if self.turn_based else None]
         obs = {agent: self._number() for agent in seen}
-        present = self.present | set(obs)
+        present = {*self.present, *obs}
         for agent in sorted(present):
             if self.rng.random() < 0.1:
                 (terminateds if self.rng.random() < 0.5 else truncateds)[agent] = True
@@ -97,8 +97,8 @@ class ScheduledEnv(MultiAgentEnv):
         if self.accountant:
             self.accountant.step(actions, obs, rewards, terminateds, truncateds, sorted(present))
         ended = {agent for agent in present if terminateds.get(agent) or truncateds.get(agent)}
-        self.left |= ended
-        self.present = present - ended
+        self.left += sorted(ended)
+        self.present = sorted(present - ended)
         return {agent: np.array([value]) for agent, value in obs.items()}, rewards, terminateds, truncateds, {}
 
     def _some(self, agents, *, at_least):
