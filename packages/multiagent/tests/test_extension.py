@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,15 @@ from rl_multiagent import MultiAgent, PolicySpec
 
 def one_or_two(agent, episode):
     return "two" if episode.rng.random() < 0.5 else "one"
+
+
+def plain(state):
+    """Turn the tensors of a runner's state into arrays."""
+    if isinstance(state, dict):
+        return {key: plain(part) for key, part in state.items()}
+    if isinstance(state, list | tuple):
+        return [plain(part) for part in state]
+    return state.numpy() if isinstance(state, torch.Tensor) else state
 
 
 def always_one(agent, episode):
@@ -137,3 +148,13 @@ def test_drawn_policies_are_the_same_in_every_run_and_differ_between_episodes():
         owners.append(algorithm.env_runner._owner.copy())
         assert len({tuple(algorithm.env_runner.mapper.assign(0, number)) for number in range(20)}) > 1
     np.testing.assert_equal(*owners)
+
+
+def test_a_saved_state_does_not_change_while_the_run_goes_on():
+    config = make_config(MultiAgent(), ScheduledEnv, num_agents=3, turn_based=True, accounts=False)
+    algorithm = config.environment(disable_env_checking=True).build()
+    algorithm.train()
+    saved = algorithm.env_runner.get_state()
+    before = copy.deepcopy(saved)
+    algorithm.train()
+    np.testing.assert_equal(plain(saved), plain(before))

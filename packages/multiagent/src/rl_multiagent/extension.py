@@ -86,6 +86,12 @@ class MultiAgent(Extension):
         env = make_agents_env(config, purpose)
         seed = config.debugging.settings.seed
         mapper = self.make_mapper(env.layout, seed=stream_seed(seed, purpose, "mapping"))
+        on_episode_end = None
+        if purpose == "sampling" and context.callbacks.listens("on_episode_end"):
+
+            def on_episode_end(episode: Any) -> None:
+                context.callbacks.call("on_episode_end", episode=episode, metrics=context.metrics)
+
         return MultiAgentRunner(
             env,
             {name: self.make_policy(name, config, mapper, env.layout) for name in self.specs},
@@ -93,6 +99,8 @@ class MultiAgent(Extension):
             num_steps=config.num_rollout_steps(),
             seed=stream_seed(seed, purpose),
             check_values=not config.environment.settings.disable_env_checking,
+            drop_bad_observations=config.env_runners.settings.bad_observations == "drop",
+            on_episode_end=on_episode_end,
         )
 
     def make_learner(self, config: AlgorithmConfig, runner: Runner) -> Updater:

@@ -9,6 +9,7 @@ import pytest
 from gymnasium.spaces import Box
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scheduled_env import make_context
 
 from rl_core import PPOConfig
 from rl_core.errors import CheckpointError, ConfigError, EnvError
@@ -192,7 +193,7 @@ def test_rollouts_of_the_runner_are_what_pyspiel_says_of_the_same_actions(game):
         .rl_module(module_class=MaskedActorCritic, model_config={"fcnet_hiddens": (8,)})
         .use(MultiAgent())
     )
-    runner = config.components().env_runner(config, "sampling", None)
+    runner = config.components().env_runner(config, "sampling", make_context())
     found = {}
     for _ in range(12):
         rollout = runner.sample().by_policy["default"]
@@ -254,7 +255,7 @@ def test_a_runners_state_holds_the_open_games():
         .rl_module(module_class=MaskedActorCritic, model_config={"fcnet_hiddens": (8,)})
         .use(MultiAgent())
     )
-    first, second = (config.components().env_runner(config, "sampling", None) for _ in range(2))
+    first, second = (config.components().env_runner(config, "sampling", make_context()) for _ in range(2))
     first.sample()
     second.set_state(copy.deepcopy(first.get_state()))
     for _ in range(3):

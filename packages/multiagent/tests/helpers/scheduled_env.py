@@ -7,6 +7,10 @@ import dataclasses
 import numpy as np
 from gymnasium import spaces
 
+from rl_core import PPOConfig
+from rl_core.algorithm.callbacks import CallbackList
+from rl_core.algorithm.components import Context
+from rl_core.metrics import MetricsLogger
 from rl_multiagent import MultiAgentEnv
 
 
@@ -109,3 +113,22 @@ class ScheduledEnv(MultiAgentEnv):
     def _number(self):
         self.count += 1
         return float(self.count)
+
+
+def make_runner(extension, *, num_steps, callbacks=None, connectors=(), **env_config):
+    """Make a runner of three env slots with ScheduledEnv; what connectors refuse is dropped."""
+    num_envs = 3
+    config = (
+        PPOConfig()
+        .environment(ScheduledEnv, env_config=env_config, disable_env_checking=True)
+        .env_runners(num_envs_per_env_runner=num_envs, env_to_module_connector=connectors)
+        .env_runners(bad_observations="drop" if connectors else "raise")
+        .training(train_batch_size_per_learner=num_steps * num_envs, minibatch_size=1)
+        .rl_module(model_config={"fcnet_hiddens": (4,)})
+        .use(extension)
+    )
+    return config.components().env_runner(config, "sampling", make_context(callbacks))
+
+
+def make_context(callbacks=None):
+    return Context(callbacks=CallbackList(callbacks), metrics=MetricsLogger())

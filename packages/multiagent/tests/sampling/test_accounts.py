@@ -6,27 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from scheduled_env import ScheduledEnv, Transition
+from scheduled_env import Transition, make_runner
 
-from rl_core import PPOConfig
 from rl_multiagent import MultiAgent
 
 
 def draw_policy(agent, episode):
     return str(episode.rng.choice(["one", "two"]))
-
-
-def make_runner(extension, *, num_steps, **env_config):
-    num_envs = 3
-    config = (
-        PPOConfig()
-        .environment(ScheduledEnv, env_config=env_config, disable_env_checking=True)
-        .env_runners(num_envs_per_env_runner=num_envs)
-        .training(train_batch_size_per_learner=num_steps * num_envs, minibatch_size=1)
-        .rl_module(model_config={"fcnet_hiddens": (4,)})
-        .use(extension)
-    )
-    return config.components().env_runner(config, "sampling", None)
 
 
 def transitions_of(runner, rollouts, found):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl_core.metrics import MetricsLogger
-from rl_core.sampling.episodes import Episode
 
 if TYPE_CHECKING:
     from rl_core.algorithm.algorithm import Algorithm
@@ -26,8 +25,11 @@ class Callbacks:
     def on_algorithm_init(self, *, algorithm: Algorithm) -> None:
         """The algorithm is built."""
 
-    def on_episode_end(self, *, episode: Episode, metrics: MetricsLogger) -> None:
-        """A training episode ended; called at the end of the rollout in which it did."""
+    def on_episode_end(self, *, episode: Any, metrics: MetricsLogger) -> None:
+        """A training episode ended; called at the end of the rollout in which it did.
+
+        `episode` is a `rl_core.sampling.episodes.Episode`, or what the runner of an extension has in its place.
+        """
 
     def on_sample_end(self, *, rollout: Any, metrics: MetricsLogger) -> None:
         """A rollout was sampled and is about to be learned from."""

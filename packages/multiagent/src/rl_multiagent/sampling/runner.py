@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,10 @@ from rl_multiagent.env.agent_env import AgentID
 from rl_multiagent.env.vector import AgentsVectorEnv
 from rl_multiagent.mapping import PolicyMapper
 from rl_multiagent.records import AgentRollouts, AgentsStep, AgentWeights
+from rl_multiagent.sampling.bad_observations import DroppedRows
 from rl_multiagent.sampling.columns import OpenDecisions, SlotColumns
 from rl_multiagent.sampling.episodes import AgentEpisodeCounter
+from rl_multiagent.sampling.recorder import AgentEpisode, AgentEpisodeRecorder
 from rl_multiagent.sampling.slots import Arrival, PolicySlots, batches, put
 
 
@@ -38,6 +40,8 @@ class MultiAgentRunner:
         num_steps: int,
         seed: int,
         check_values: bool = True,
+        drop_bad_observations: bool = False,
+        on_episode_end: Callable[[AgentEpisode], None] | None = None,
     ) -> None:
         """Take ownership of the env.
 
@@ -48,6 +52,9 @@ class MultiAgentRunner:
             num_steps: T, env steps per slot and rollout.
             seed: Of the env and of the actions.
             check_values: Look for rewards that are not finite and observations outside their space in each rollout.
+            drop_bad_observations: Where a connector cannot use an agent's observation, end its segment instead of
+                raising.
+            on_episode_end: Called with each finished episode; None saves the work of building them.
         """
         self.env = env
         self._policies = dict(policies)
@@ -56,6 +63,10 @@ class MultiAgentRunner:
         self.seed = seed
         self.check_values = check_values
         self.num_bad_observations = 0
+        self._drops = drop_bad_observations
+        self._recorder = (
+            AgentEpisodeRecorder(env.num_envs, env.layout.agents, num_steps, on_episode_end) if on_episode_end else None
+        )
         self.generators = {
             name: torch.Generator().manual_seed(stream_seed(seed, "actions", name)) for name in self._policies
         }
@@ -135,7 +146,14 @@ class MultiAgentRunner:
                 made[group[0]] = old
                 continue
             seed = stream_seed(self.seed, "connectors", group[0])
-            made[group[0]] = PolicySlots(policies, places, layout, num_envs=self.env.num_envs, seed=seed)
+            made[group[0]] = PolicySlots(
+                policies,
+                places,
+                layout,
+                num_envs=self.env.num_envs,
+                seed=seed,
+                drop_bad_observations=self._drops,
+            )
         return made
 
     @property
@@ -161,6 +179,7 @@ class MultiAgentRunner:
             columns = {
                 name: SlotColumns(slots, self.num_steps, self._open.get(name)) for name, slots in self._slots.items()
             }
+            dropped = {name: DroppedRows(self.num_steps + 1, slots.num_slots) for name, slots in self._slots.items()}
             noise = {
                 name: slots.policy.module.distribution.noise((self.num_steps, slots.num_slots), self.generators[name])
                 for name, slots in self._slots.items()
@@ -175,9 +194,19 @@ class MultiAgentRunner:
                     agent_steps += len(decision.dist_inputs)
                     self._fill(actions, slots, env_action)
                 for name, arrival in self._advance(actions, observe=True).items():
+                    dropped[name].add(columns[name].cursor[arrival.dropped], arrival.dropped)
+                    self.num_bad_observations += arrival.num_bad
                     columns[name].close(arrival)
                     columns[name].arrive(self._slots[name], self._slots[name].acting)
         self._open = {name: columns[name].open_decisions(np.flatnonzero(s.open)) for name, s in self._slots.items()}
+        by_policy = self._rollouts(columns, dropped)
+        if self._recorder:
+            self._recorder.finish(by_policy, self._slots)
+        self.episodes = self._counter.take()
+        return AgentRollouts(by_policy=by_policy, env_steps=self.num_steps * self.env.num_envs, agent_steps=agent_steps)
+
+    def _rollouts(self, columns: Mapping[str, SlotColumns], dropped: Mapping[str, DroppedRows]) -> dict[str, Rollout]:
+        """Take each policy's rollout out of the columns, and check it."""
         by_policy = {}
         for key, slots in self._slots.items():
             for name, part in slots.parts.items():
@@ -185,11 +214,10 @@ class MultiAgentRunner:
                 policy.shared = policy.obs_chain.shared(slots.connectors)
                 rollout = columns[key].rollout(part, policy.version)
                 if rollout is not None:
-                    by_policy[name] = rollout
+                    by_policy[name] = dropped[key].without(rollout, part)
                     if self.check_values:
                         self._check(name, rollout, slots.agents[part])
-        self.episodes = self._counter.take()
-        return AgentRollouts(by_policy=by_policy, env_steps=self.num_steps * self.env.num_envs, agent_steps=agent_steps)
+        return by_policy
 
     def _reset(self, seed: int | None, *, observe: bool) -> None:
         """Begin new episodes in all env slots."""
@@ -201,6 +229,8 @@ class MultiAgentRunner:
         self._assign(np.arange(self.env.num_envs))
         self._receive(step, observe=observe)
         self._open = {}
+        if self._recorder:
+            self._recorder.reset()
         self._started = True
 
     def _advance(
@@ -212,7 +242,10 @@ class MultiAgentRunner:
         if len(ended):
             self._num_episodes[ended] += 1
             self._assign(ended)
-        return self._receive(step, observe=observe)
+        arrivals = self._receive(step, observe=observe)
+        if self._recorder and observe:
+            self._recorder.add(step, self._slots, arrivals)
+        return arrivals
 
     def _receive(self, step: AgentsStep, *, observe: bool) -> dict[str, Arrival]:
         """Let each policy's slots take in a step."""
@@ -327,15 +360,16 @@ class MultiAgentRunner:
             "env": env,
             "num_envs": self.env.num_envs,
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
-            "counter": self._counter.get_state(),
-            "owner": self._owner,
-            "num_episodes": self._num_episodes,
+            "counter": tree_map(np.array, self._counter.get_state()),
+            "owner": self._owner.copy(),
+            "num_episodes": self._num_episodes.copy(),
             "slots": {name: slots.get_state() for name, slots in self._slots.items()},
             "open": {
                 name: {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
                 for name, part in self._open.items()
                 if part is not None
             },
+            "open_episodes": self._recorder.get_state() if self._recorder else None,
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -368,6 +402,8 @@ class MultiAgentRunner:
             raise CheckpointError(f"The saved state of the env runner does not fit this env: {error!r}.") from error
         self._counter.set_state(state["counter"])
         self._owner, self._num_episodes = np.array(state["owner"]), np.array(state["num_episodes"])
+        if self._recorder:
+            self._recorder.set_state(state["open_episodes"])
 
     def close(self) -> None:
         """Close the envs."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from rl_core import Decision, Policy
 from rl_core.connect.chain import ChainState
 from rl_core.connect.protocol import NO_SLOTS, ConnectorState
+from rl_core.errors import BadObservationError
 from rl_core.module.stack import PolicyStack, can_stack
 from rl_core.policy import restart_state
 from rl_core.records import Step, Tree
@@ -19,6 +21,7 @@ from rl_core.sampling.columns import allocate
 from rl_core.tree import tree_map
 from rl_multiagent.env.layout import AgentLayout, zeros
 from rl_multiagent.records import AgentsStep
+from rl_multiagent.sampling.bad_observations import connect_usable
 
 Index = Any
 """Which agent slots: `[N]` int64, or `slice(None)` for all of them."""
@@ -45,6 +48,11 @@ class Arrival:
     """`[K, ...]`: module inputs for the true last observations; None when K is 0."""
     final_state: Tree
     """`[K, ...]`: recurrent states before they are looked at; `()` for a feed-forward module."""
+    dropped: np.ndarray
+    """`[D]`: those of the slots above whose last decision must not train, because an observation before or after it
+    could not be used."""
+    num_bad: int
+    """Observations of this step that could not be used."""
 
 
 class PolicySlots:
@@ -61,6 +69,7 @@ class PolicySlots:
         *,
         num_envs: int,
         seed: int,
+        drop_bad_observations: bool = False,
     ) -> None:
         """Begin with no episode under way.
 
@@ -70,6 +79,8 @@ class PolicySlots:
             layout: Of the agents.
             num_envs: E.
             seed: Of action connectors that draw random numbers.
+            drop_bad_observations: Where a connector cannot use an agent's observation, end its segment instead of
+                raising.
         """
         self.policies = dict(policies)
         self.columns = [list(part) for part in columns]
@@ -97,6 +108,7 @@ class PolicySlots:
         """`[N]`: for those that act: it is the agent's first action of the episode."""
         self._space = kind.observation_space
         self._seed = seed
+        self._drops = drop_bad_observations
         self.reset()
 
     def reset(self) -> None:
@@ -113,8 +125,10 @@ class PolicySlots:
         self.in_episode = np.zeros(self.num_slots, bool)
         self.last_action: Tree = None
         self.acting = NO_SLOTS
+        self.bad = np.zeros(self.num_slots, bool)
+        """`[B]`: the newest observation could not be used."""
         self.raw: Tree = zeros(self._space, (self.num_slots,))
-        """`[B, ...]`: the newest observation of each slot, as the env gave it."""
+        """`[B, ...]`: the newest observation of each slot that could be used, as the env gave it."""
         nothing = np.zeros(self.num_slots, np.float32), np.ones(self.num_slots, bool)
         _, step = self.policy.obs_chain(start.connectors, self._step(self.raw, *nothing, ALL))
         self.inputs: Tree = tree_map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), allocate(step.obs, 1))
@@ -138,7 +152,7 @@ class PolicySlots:
         terminated, truncated = step.terminated.reshape(-1)[rows], step.truncated.reshape(-1)[rows]
         done = terminated | truncated
         ended = np.flatnonzero(done & self.open)
-        ended_reward, final_obs = self._look_at_final(step, ended)
+        ended_reward, final_obs, final_bad = self._look_at_final(step, ended)
         final_state = tree_map(lambda leaf: leaf[ended], self.state)
         self.open[ended] = False
         self.in_episode &= ~(done | step.first[self.env_of])
@@ -146,7 +160,11 @@ class PolicySlots:
         acts = step.acts.reshape(-1)[rows]
         acting = np.flatnonzero(acts if owned is None else acts & owned)
         went_on = self.open[acting]
-        reward = self._connect(step, acting, went_on, observe=observe)
+        before = self.bad.copy()
+        reward, bad = self._connect(step, acting, went_on, observe=observe)
+        dropped = NO_SLOTS
+        if self._drops:
+            dropped = np.concatenate([ended[before[ended] | final_bad], acting[went_on & (before[acting] | bad)]])
         return Arrival(
             went_on=acting[went_on],
             reward=reward[went_on],
@@ -156,39 +174,77 @@ class PolicySlots:
             truncated=truncated[ended],
             final_obs=final_obs,
             final_state=final_state,
+            dropped=dropped,
+            num_bad=int(np.count_nonzero(final_bad) + np.count_nonzero(bad)),
         )
 
-    def _connect(self, step: AgentsStep, acting: np.ndarray, went_on: np.ndarray, *, observe: bool) -> np.ndarray:
-        """Turn the observations of those that act into module inputs; return their rewards `[N]`."""
-        self.begins = ~self.in_episode[acting]
+    def _connect(
+        self, step: AgentsStep, acting: np.ndarray, went_on: np.ndarray, *, observe: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Turn the observations of those that act into module inputs.
+
+        Returns:
+            Their rewards, and whose observation could not be used, `[N]` both.
+        """
+        self.begins = ~self.in_episode[acting] | self.bad[acting]  # after a gap all memory starts anew
         self.acting = index = ALL if len(acting) == self.num_slots else acting
         kind_rows = self.kind_rows[index]
         obs = tree_map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[kind_rows], step.obs[self.kind])
-        put(self.raw, index, obs)
         reward = np.where(went_on, self.pending[index], 0.0).astype(np.float32)
         if not len(acting):
-            return reward
-        given = self._step(obs, reward, self.begins, index)
-        chain = self.policy.obs_chain
-        after, given = chain(_take_chain(self.connectors, index), given, observe=observe)
+            return reward, np.zeros(0, bool)
+        before = _take_chain(self.connectors, index)
+
+        def connect(obs: Tree) -> tuple[ChainState, Step]:
+            return self.policy.obs_chain(before, self._step(obs, reward, self.begins, index), observe=observe)
+
+        (after, given), obs, bad = self._run(connect, obs, index, acting)
+        put(self.raw, index, obs)
+        self.bad[index] = bad
         self.connectors = _put_chain(self.connectors, index, after)
         put(self.inputs, index, given.obs)
         if self.state != () and self.begins.any():
-            before = tree_map(lambda leaf: leaf[index], self.state)
-            self.state = _put_tensors(self.state, index, restart_state(self.policy.module, before, self.begins))
-        reward = given.reward
-        return reward
+            state = tree_map(lambda leaf: leaf[index], self.state)
+            self.state = _put_tensors(self.state, index, restart_state(self.policy.module, state, self.begins))
+        return given.reward, bad
 
-    def _look_at_final(self, step: AgentsStep, ended: np.ndarray) -> tuple[np.ndarray, Tree]:
+    def _run(
+        self, connect: Callable[[Tree], tuple[ChainState, Step]], obs: Tree, index: Index, slots: np.ndarray
+    ) -> tuple[tuple[ChainState, Step], Tree, np.ndarray]:
+        """Run connectors on observations of some slots; what they refuse is replaced if such are to be dropped.
+
+        Args:
+            connect: Runs them.
+            obs: `[N, ...]`
+            index: Which slots.
+            slots: `[N]`: the same, one by one.
+
+        Returns:
+            What `connect` gave, the observations it gave that for, and which were replaced, `[N]`.
+
+        Raises:
+            BadObservationError: an observation cannot be used; the message names agent and env slot.
+        """
+        try:
+            if not self._drops:
+                return connect(obs), obs, np.zeros(len(slots), bool)
+            return connect_usable(connect, obs, tree_map(lambda leaf: leaf[index], self.raw), len(slots))
+        except BadObservationError as error:
+            slot = slots[error.slots[0]]
+            where = f"agent {self.agents[slot]!r} in env slot {self.env_of[slot]}: {error.problem}"
+            raise BadObservationError(slots[list(error.slots)].tolist(), where) from error
+
+    def _look_at_final(self, step: AgentsStep, ended: np.ndarray) -> tuple[np.ndarray, Tree, np.ndarray]:
         """Pass last observations through the connectors without disturbing their state.
 
         Where an agent left without one, its newest observation stands for it.
 
         Returns:
-            The rewards `[K]` of the decisions that led there, and module inputs `[K, ...]`.
+            The rewards `[K]` of the decisions that led there, module inputs `[K, ...]`, and which observations could
+            not be used `[K]`.
         """
         if not len(ended):
-            return np.zeros(0, np.float32), None
+            return np.zeros(0, np.float32), None, np.zeros(0, bool)
         seen = step.final_observed.reshape(-1)[self.rows[ended]]
         kind_rows = self.kind_rows[ended]
 
@@ -197,14 +253,14 @@ class PolicySlots:
             result[seen] = final.reshape(-1, *final.shape[2:])[kind_rows[seen]]
             return result
 
-        looked_at = self._step(
-            tree_map(pick, step.final_obs[self.kind], self.raw),
-            self.pending[ended].astype(np.float32),
-            np.zeros(len(ended), bool),
-            ended,
-        )
-        _, given = self.policy.obs_chain(_take_chain(self.connectors, ended), looked_at)
-        return given.reward, given.obs
+        before, reward = _take_chain(self.connectors, ended), self.pending[ended].astype(np.float32)
+
+        def connect(obs: Tree) -> tuple[ChainState, Step]:
+            return self.policy.obs_chain(before, self._step(obs, reward, self.bad[ended], ended))
+
+        obs = tree_map(pick, step.final_obs[self.kind], self.raw)
+        (_, given), _, bad = self._run(connect, obs, ended, ended)
+        return given.reward, given.obs, bad
 
     def _step(self, obs: Tree, reward: np.ndarray, first: np.ndarray, index: Index) -> Step:
         """Make what connectors get for some slots."""
@@ -266,8 +322,8 @@ class PolicySlots:
     def get_state(self) -> dict[str, Any]:
         """Return all that the next decision depends on besides the policy."""
         return {
-            "connectors": tuple((part.shared, part.slots) for part in self.connectors),
-            **{name: getattr(self, name) for name in _STATE},
+            "connectors": tuple((_copy(part.shared), _copy(part.slots)) for part in self.connectors),
+            **{name: _copy(getattr(self, name)) for name in _STATE},
             "acting": np.arange(self.num_slots)[self.acting],
         }
 
@@ -275,12 +331,12 @@ class PolicySlots:
         """Take back what `get_state` gave."""
         self.connectors = tuple(ConnectorState(*part) for part in state["connectors"])
         for name in _STATE:
-            setattr(self, name, state[name])
+            setattr(self, name, _copy(state[name]))
         acting = np.array(state["acting"])
         self.acting = ALL if len(acting) == self.num_slots else acting
 
 
-_STATE = ("state", "memory", "open", "pending", "in_episode", "begins", "last_action", "inputs", "raw")
+_STATE = ("state", "memory", "open", "pending", "in_episode", "begins", "last_action", "inputs", "raw", "bad")
 """Attributes that are saved as they are."""
 
 
@@ -315,6 +371,11 @@ def _put_chain(connectors: ChainState, index: Index, after: ChainState) -> Chain
         ConnectorState(part.shared, tree_map(replaced, before.slots, part.slots))
         for before, part in zip(connectors, after, strict=True)
     )
+
+
+def _copy(tree: Tree) -> Tree:
+    """Copy the arrays and tensors of a tree, so that who saved or loads it has its own."""
+    return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else copy.copy(leaf), tree)
 
 
 def put(tree: Tree, index: Any, value: Tree) -> None:
