@@ -1,12 +1,14 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 from naming_env import NamingEnv, make_config, parameters
 
-from rl_core import Algorithm
-from rl_core.errors import ConfigError
+from rl_core import Algorithm, ConnectorState, ObsConnector, SACConfig
+from rl_core.errors import CheckpointError, ConfigError
 from rl_core.testing.check_algorithm import without_clocks
-from rl_multiagent import MultiAgent, PolicySpec, add_policy, map_agents, remove_policy, train_policies
+from rl_multiagent import MultiAgent, PolicySpec, add_policy, load_policy, map_agents, remove_policy, train_policies
 
 
 def main_against_old(agent, episode):
@@ -96,3 +98,65 @@ def test_wrong_changes_are_refused():
     plain.config.extensions = ()
     with pytest.raises(ConfigError, match=r"config\.use\(MultiAgent"):
         add_policy(plain, "x", PolicySpec())
+
+
+@dataclass(frozen=True)
+class CountObservations(ObsConnector):
+    """Observations as they are; its statistics are how many it saw."""
+
+    def output_space(self, observation_space, action_space):
+        return observation_space
+
+    def initial_state(self, observation_space, action_space, num_slots):
+        return ConnectorState(np.zeros(()))
+
+    def observe(self, state, step):
+        return state.shared + len(step.reward)
+
+    def __call__(self, state, step):
+        return state, step
+
+
+def test_one_policy_of_a_checkpoint_is_loaded_with_its_statistics(tmp_path):
+    config = make_config().env_runners(env_to_module_connector=(CountObservations(),))
+    trained = config.build()
+    trained.train()
+    saved, path = trained.env_runner.policies["left"], trained.save(tmp_path / "saved")
+    fresh = config.debugging(seed=1).build()
+    fresh.evaluate(num_episodes=4)
+    right = parameters(fresh.env_runner.policies["right"])
+    load_policy(fresh, "left", path)
+    assert saved.shared[0] > 0
+    for runner in (fresh.env_runner, fresh._evaluation_runner):
+        assert torch.equal(parameters(runner.policies["left"]), parameters(saved))
+        assert torch.equal(parameters(runner.policies["right"]), right)
+        assert runner.get_weights()["left"].connector_state == saved.shared
+    assert torch.equal(parameters(fresh.learner.learners["left"]), parameters(saved))
+    assert fresh.train()["learner/left/policy_age"] == 0
+    assert not torch.equal(parameters(fresh.env_runner.policies["left"]), parameters(saved)), "it learns on"
+
+
+def test_critics_that_only_a_learner_has_are_loaded_too(tmp_path):
+    settings = {"rl_module.model_config.fcnet_hiddens": [8], "training.num_steps_sampled_before_learning_starts": 10}
+    extension = MultiAgent(
+        policies={name: PolicySpec(algorithm=SACConfig, settings=settings) for name in NamingEnv.possible_agents}
+    )
+    trained = make_config(extension, alike=True).build()
+    trained.train()
+    path = trained.save(tmp_path / "saved")
+    fresh = make_config(extension, alike=True).debugging(seed=1).build()
+    load_policy(fresh, "right", path, "left")
+    assert torch.equal(parameters(fresh.learner.learners["right"]), parameters(trained.learner.learners["left"]))
+
+
+def test_a_policy_of_another_env_or_none_is_refused(tmp_path):
+    algorithm = make_config().build()
+    path = algorithm.save(tmp_path / "saved")
+    before = parameters(algorithm.env_runner.policies["left"])
+    with pytest.raises(ConfigError, match="no policy 'up', only left, right"):
+        load_policy(algorithm, "up", path)
+    with pytest.raises(CheckpointError, match="the observation space of policy 'right' .* is not that of 'left'"):
+        load_policy(algorithm, "left", path, "right")
+    with pytest.raises(CheckpointError, match="policies/up"):
+        load_policy(algorithm, "left", path, "up")
+    assert torch.equal(parameters(algorithm.env_runner.policies["left"]), before)

@@ -7,10 +7,13 @@ from rl_multiagent.env.open_spiel import OpenSpielEnv
 from rl_multiagent.env.pettingzoo import AsParallelEnv, ParallelPettingZooEnv, PettingZooEnv
 from rl_multiagent.env.vector import AgentsVectorEnv
 from rl_multiagent.extension import MultiAgent, PolicySpec
+from rl_multiagent.independent import independent_agents
 from rl_multiagent.mapping import EpisodeInfo
-from rl_multiagent.policies import add_policy, map_agents, remove_policy, train_policies
+from rl_multiagent.policies import add_policy, load_policy, map_agents, remove_policy, train_policies
+from rl_multiagent.sampling.recorder import AgentEpisode
 
 __all__ = [
+    "AgentEpisode",
     "AgentID",
     "AgentsVectorEnv",
     "AsParallelEnv",
@@ -24,6 +27,8 @@ __all__ = [
     "PolicySpec",
     "add_policy",
     "clone_agents",
+    "independent_agents",
+    "load_policy",
     "map_agents",
     "remove_policy",
     "train_policies",

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rl_core import Algorithm, Policy, Weights
 from rl_core.algorithm.components import Runner
-from rl_core.errors import ConfigError
+from rl_core.checkpoint import Checkpoint
+from rl_core.env.spaces import same_space, space_from_json
+from rl_core.errors import CheckpointError, ConfigError
+from rl_core.policy import load_tensors
 from rl_multiagent.extension import MultiAgent, PolicySpec
 from rl_multiagent.learner import MultiLearner
 from rl_multiagent.mapping import PolicyMappingFn
@@ -85,6 +89,48 @@ def map_agents(algorithm: Algorithm, policy_mapping_fn: Mapping[str, str] | Poli
 def train_policies(algorithm: Algorithm, names: Sequence[str]) -> None:
     """Let exactly these policies learn from now on; one that begins to learn has a new optimizer."""
     _change(algorithm, policies_to_train=tuple(names))
+
+
+def load_policy(algorithm: Algorithm, name: str, path: str | Path, saved_name: str | None = None) -> None:
+    """Give a policy of a run the weights and statistics of one in a checkpoint; all others stay as they are.
+
+    If it learns here and learned there, its value function comes along. Its optimizer is a new one.
+
+    Args:
+        algorithm: With the extension `MultiAgent`.
+        name: Id of the policy in this run.
+        path: Checkpoint directory of any run, also of one with a single agent, whose policy is called `"default"`.
+        saved_name: Id of the policy there; None for the same.
+
+    Raises:
+        ConfigError: there is no such policy in this run.
+        CheckpointError: there is none in the checkpoint, the checkpoint is damaged, or the policy does not fit.
+    """
+    extension, learner = _extension_of(algorithm), algorithm.learner
+    assert isinstance(learner, MultiLearner), "the extension made it"
+    if name not in extension.specs:
+        raise ConfigError(f"load_policy: there is no policy {name!r}, only {', '.join(extension.specs)}.")
+    checkpoint, saved_name = Checkpoint(path), saved_name or name
+    checkpoint.verify()
+    saved, policy = checkpoint.load(f"policies/{saved_name}"), algorithm.env_runner.policies[name]
+    for what in ("observation_space", "action_space"):
+        difference = same_space(getattr(policy, what), space_from_json(saved[what]))
+        if difference:
+            raise CheckpointError(
+                f"load_policy: the {what.replace('_', ' ')} of policy {saved_name!r} in {path} is not that of {name!r} "
+                f"in this run: {difference}."
+            )
+    policy.check_connectors(saved)
+    statistics = tuple(saved["connector_state"])
+    policy.obs_chain.check_shared(statistics)
+    weights = Weights(version=0, tensors=saved["tensors"], connector_state=statistics)
+    algorithm.foreach_env_runner(lambda runner: runner.set_weights({name: weights}))
+    if name in learner.updaters:
+        updater = extension.make_updater(name, algorithm.config, policy)
+        if f"learners/{saved_name}" in checkpoint.components():
+            hidden = checkpoint.load(f"learners/{saved_name}")["learner_only"]
+            load_tensors(updater.learners[name].module, {**saved["tensors"], **hidden}, what=f"policy {saved_name!r}")
+        learner.updaters[name] = updater
 
 
 def _extension_of(algorithm: Algorithm) -> MultiAgent:
