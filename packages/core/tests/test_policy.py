@@ -76,6 +76,16 @@ def test_act_takes_lists_and_other_precisions():
     assert policy.act(OBS)[0] == policy.act(OBS.tolist())[0] == policy.act(OBS.astype(np.float64))[0]
 
 
+class Fickle(Own):
+    always_explores = True
+
+
+def test_a_module_that_always_explores_draws_its_actions():
+    spec = ModuleSpec(module_class=Fickle, model_config={})
+    policy = Policy(spec, VECTOR, ACTION, action_connectors=[ActionToEnv()])
+    assert {policy.act(OBS)[0] for _ in range(60)} == {5, 6, 7}
+
+
 def test_without_exploring_the_mode_is_taken_and_with_it_actions_vary():
     policy = make_policy()
     assert len({policy.act(OBS)[0] for _ in range(20)}) == 1

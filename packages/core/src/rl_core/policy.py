@@ -123,7 +123,7 @@ class Policy:
             state: What the previous call of this episode returned; None begins an episode, as does `initial_state()`,
                 which takes a seed for action connectors that draw random numbers.
             reward: Of the step that led here, for connectors that show the policy its rewards.
-            explore: Draw from the distribution instead of taking its mode.
+            explore: Draw from the distribution instead of taking its mode; a module that `always_explores` does.
 
         Returns:
             An action of `action_space` (a plain int for Discrete), and the state for the next call.
@@ -138,7 +138,7 @@ class Policy:
         with torch.inference_mode():
             dist_inputs, module_state = self.module.forward_policy(tree_map(as_tensor, step.obs), state.module)
             distribution = self.module.distribution
-            if explore:
+            if explore or self.module.always_explores:
                 action = distribution.sample(dist_inputs, distribution.noise((1,), self._generator))
             else:
                 action = distribution.mode(dist_inputs)
@@ -253,7 +253,7 @@ def restart_state(module: RLModule, state: Tree, first: np.ndarray) -> Tree:
     return tree_map(pick, module.initial_state(len(first)), state)
 
 
-def load_tensors(module: RLModule, tensors: Mapping[str, torch.Tensor], *, what: str) -> None:
+def load_tensors(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *, what: str) -> None:
     """Copy tensors into a module's parameters and buffers, in place.
 
     Raises:

@@ -7,11 +7,12 @@ from torch.nn import functional
 
 from rl_core.env.spaces import flatten_batch
 from rl_core.errors import UnsupportedSpaceError
-from rl_core.module.encoders import FusionEncoder, ImpalaCNN, ToVector, make_encoder
+from rl_core.module.encoders import FusionEncoder, ImpalaCNN, ToVector, _VectorEncoder, make_encoder
 from rl_core.module.networks import CNN, MLP, NormedMLP
 from rl_core.module.settings import ModelSettings
 
 IMAGE = spaces.Box(0, 255, (12, 10, 3), np.uint8)
+BOARD = spaces.Box(0, 1, (3, 3, 2), np.int8)
 VECTOR = spaces.Box(-1, 1, (4,))
 
 
@@ -61,6 +62,9 @@ def test_spaces_without_encoder_are_refused_with_advice(space):
         (VECTOR, ModelSettings(fcnet_use_layernorm=True, fcnet_hiddens=(7,)), NormedMLP, 7),
         (IMAGE, ModelSettings(), CNN, 128),
         (IMAGE, ModelSettings(conv_architecture="impala", conv_channels=(2,)), ImpalaCNN, 256),
+        (BOARD, ModelSettings(), _VectorEncoder, 64),
+        (BOARD, ModelSettings(conv_filters=((4, 2, 1),), post_fcnet_hiddens=()), CNN, 16),
+        (BOARD, ModelSettings(conv_architecture="impala", conv_channels=(2,)), ImpalaCNN, 256),
         (spaces.Dict(a=IMAGE), ModelSettings(), FusionEncoder, 128),
         (spaces.Tuple((VECTOR, spaces.Discrete(3))), ModelSettings(fusionnet_hiddens=()), FusionEncoder, 67),
     ],

@@ -8,7 +8,7 @@ from stateful_connectors import FrameStack, RunningMean
 
 from rl_core import ModelSettings, Policy, RLModule
 from rl_core.connect.required import ActionToEnv
-from rl_core.errors import RLError
+from rl_core.errors import ConfigError, RLError
 from rl_core.module import Autoregressive, MaskedActorCritic
 from rl_core.module.actor_q import ActorQ, ActorQSettings
 from rl_core.module.discrete import Categorical
@@ -321,3 +321,13 @@ def test_an_export_replaces_the_file_of_an_earlier_one(tmp_path):
     assert export_onnx(make_policy(spec()), path) == path
     assert OnnxPolicy(path).act(np.zeros(4, np.float32))[0] in DISCRETE
     assert list(tmp_path.iterdir()) == [path]
+
+
+class Fickle(TwoActions):
+    always_explores = True
+
+
+def test_a_module_that_always_explores_is_refused(tmp_path):
+    policy = Policy(ModuleSpec(module_class=Fickle, model_config={}), VECTOR, BOX, action_connectors=[ActionToEnv()])
+    with pytest.raises(ConfigError, match="Fickle always draws its actions"):
+        export_onnx(policy, tmp_path / "policy.onnx")

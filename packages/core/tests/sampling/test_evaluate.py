@@ -89,6 +89,36 @@ class Watching(RLModule):
         return obs[..., 0] * self.weight
 
 
+class PaidForOnes(CountdownEnv):
+    def step(self, action):
+        obs, _, *rest = super().step(action)
+        return obs, float(action == 1), *rest
+
+
+class Coin(RLModule):
+    flatten_observations = False
+
+    def forward_policy(self, obs, state=()):
+        leaf = next(iter(tree_leaves(obs)))
+        return torch.zeros(len(leaf), self.distribution.num_inputs), state
+
+    def forward_value(self, obs, state=()):
+        return torch.zeros(len(next(iter(tree_leaves(obs)))))
+
+
+class Fickle(Coin):
+    always_explores = True
+
+
+def test_a_module_that_always_explores_draws_its_actions_where_others_take_the_mode():
+    means = []
+    for module_class in (Coin, Fickle):
+        env, policy = make([lambda: PaidForOnes(40)], spec=ModuleSpec(module_class=module_class, model_config={}))
+        means.append(evaluate(env, policy, num_episodes=1, seed=0, explore=False).returns.mean())
+    assert means[0] in (0, 40)
+    assert 5 < means[1] < 35
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_statistics_are_frozen_at_what_training_gathered(mode):
     Watching.seen.clear()

@@ -1,7 +1,7 @@
 """The records of a run with many agents; the axis letters are those of `rl_core.records`.
 
-Further letters: E env slots, A possible agents, A_k those of kind k. An agent slot is a pair of env slot and agent; the
-B slots of one policy are all agent slots that it may play.
+Further letters: E env slots, A possible agents, A_k those of kind k, K finished episodes. An agent slot is a pair of
+env slot and agent; the B slots of one policy are all agent slots that it may play.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from rl_core import Rollout, Weights
 from rl_core.records import Tree
+from rl_core.sampling.episodes import EpisodeStats
+from rl_multiagent.env.agent_env import AgentID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,29 @@ class AgentRollouts:
     """T * E."""
     agent_steps: int
     """Actions that agents chose."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentEpisodes(EpisodeStats):
+    """K finished episodes: who played whom, and what each agent got.
+
+    `algorithm.env_runner.episodes` has those of the newest rollout; `selfplay.games` makes games for ratings of them.
+
+    Example (two games of `main`, which wins as player_1 against `old` and then as player_0 against `random`):
+        `AgentEpisodes(agents=("player_0", "player_1"), policies=("main", "old", "random"), played_by=[[1, 0], [0, 2]],
+        agent_returns=[[-1, 1], [1, -1]], took_part=[[T, T], [T, T]], returns=[0, 0], lengths=[9, 7])`
+    """
+
+    agents: tuple[AgentID, ...]
+    """The A possible agents, in order of the columns."""
+    policies: tuple[str, ...]
+    """Ids that `played_by` refers to."""
+    played_by: Int[np.ndarray, "K A"]
+    """`[K, A]`: the place in `policies` of whom the agent was played by; meaningful where `took_part`."""
+    agent_returns: Float[np.ndarray, "K A"]
+    """`[K, A]`, float64: each agent's share of `returns`."""
+    took_part: Bool[np.ndarray, "K A"]
+    """`[K, A]`: the agent was there at any time of the episode."""
 
 
 AgentWeights = Mapping[str, Weights]

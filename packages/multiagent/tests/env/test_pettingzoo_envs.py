@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from rl_core import PPOConfig
+from rl_core.module import MaskedActorCritic
 from rl_core.tree import tree_leaves
-from rl_multiagent import AsParallelEnv, ParallelPettingZooEnv, PettingZooEnv
+from rl_multiagent import AsParallelEnv, MultiAgent, ParallelPettingZooEnv, PettingZooEnv
 from rl_multiagent.env.make import make_multi_agent_env
 from rl_multiagent.env.vector import SyncAgentsEnv
 from rl_multiagent.testing import check_multi_agent_env
@@ -154,3 +156,20 @@ def test_a_won_game_rewards_both_players_once():
     assert not any(truncateds.values())
     assert obs["player_2"]["observations"][..., 1].sum() == 3, "the last observations show the last move"
     assert env.observation_spaces["player_1"].contains(obs["player_1"])
+
+
+def make_board(config):
+    return tictactoe_v3.env()
+
+
+def test_a_board_of_3_x_3_is_no_image_for_the_default_network():
+    config = (
+        PPOConfig()
+        .environment(make_board)
+        .training(train_batch_size_per_learner=64, minibatch_size=32)
+        .rl_module(module_class=MaskedActorCritic)
+        .use(MultiAgent())
+    )
+    algorithm = config.build()
+    assert np.isfinite(algorithm.train()["learner/default/policy_loss"])
+    algorithm.stop()

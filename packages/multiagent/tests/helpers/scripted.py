@@ -5,6 +5,7 @@ import torch
 from rl_core import Policy, RLModule
 from rl_core.connect.required import ActionToEnv
 from rl_core.module.spec import ModuleSpec
+from rl_multiagent.selfplay import UniformRandom
 
 
 class Always(RLModule):
@@ -23,6 +24,12 @@ class Always(RLModule):
 
     def forward_value(self, obs, state=()):
         return torch.zeros(obs["action_mask"].shape[:-1])
+
+
+class Undecided(UniformRandom):
+    """Plays at random, but only where actions are drawn."""
+
+    always_explores = False
 
 
 BETS = {

@@ -2,14 +2,31 @@
 
 import numpy as np
 import pytest
+import torch
 from scheduled_env import ScheduledEnv
-from scripted import Always, make_policy
+from scripted import Always, Undecided, make_policy
 
-from rl_core.errors import ConfigError
+from rl_core.errors import ConfigError, EnvError
 from rl_multiagent.env.open_spiel import OpenSpielEnv
-from rl_multiagent.selfplay import EloTable, UniformRandom, play_games, play_match, random_policy, round_robin
+from rl_multiagent.selfplay import (
+    EloTable,
+    UniformRandom,
+    exploitability,
+    play_games,
+    play_match,
+    random_policy,
+    round_robin,
+)
 
 pytest.importorskip("pyspiel")
+
+
+class Heedless(Always):
+    """Plays one action, legal or not."""
+
+    def forward_policy(self, obs, state=()):
+        logits = 1000.0 * torch.eye(obs["action_mask"].shape[-1])[self.action]
+        return logits.expand(obs["action_mask"].shape), state
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +75,21 @@ def test_random_players_are_equal_and_choose_every_legal_action():
 
 def test_some_may_draw_their_actions_and_others_take_the_mode():
     env = OpenSpielEnv("matrix_rps")
-    mode = random_policy(env, "player_0")  # rock
-    drawn = play_match(env, mode, random_policy(env, "player_0"), num_games=60, seed=0, explore=(False, True))
+    undecided = make_policy(Undecided, env)  # its mode is rock
+    drawn = play_match(env, undecided, undecided, num_games=60, seed=0, explore=(False, True))
     assert set(drawn) == {0.0, 0.5, 1.0}
-    still = play_match(env, mode, random_policy(env, "player_0"), num_games=60, seed=0, explore=False)
+    still = play_match(env, undecided, undecided, num_games=60, seed=0, explore=False)
     assert set(still) == {0.5}
     scissors = make_policy(Always, env, action=2)
-    table = round_robin(env, {"mode": mode, "scissors": scissors}, num_games=20, seed=0, explore=("scissors",))
+    table = round_robin(env, {"mode": undecided, "scissors": scissors}, num_games=20, seed=0, explore=("scissors",))
     assert table.win_rate("mode", "scissors") == 1.0
+
+
+def test_a_random_policy_draws_where_others_take_their_mode():
+    env = OpenSpielEnv("matrix_rps")
+    first, second = (random_policy(env, "player_0", seed=seed) for seed in (1, 2))
+    assert set(play_match(env, first, second, num_games=60, seed=0, explore=False)) == {0.0, 0.5, 1.0}
+    assert exploitability(env, first, explore=False).nash_conv == 0.0
 
 
 def test_agents_that_come_and_go_are_played_to_the_end():
@@ -73,6 +97,25 @@ def test_agents_that_come_and_go_are_played_to_the_end():
     policies = {agent: make_policy(UniformRandom, env) for agent in env.possible_agents}
     returns = play_games(env, policies, num_games=20, seed=0)
     np.testing.assert_allclose(returns.sum(1), env.accountant.returns)
+
+
+def test_a_policy_for_another_game_is_refused():
+    env = OpenSpielEnv("tic_tac_toe")
+    stranger = random_policy(OpenSpielEnv("connect_four"), "player_0")
+    with pytest.raises(ConfigError, match=r"play_games: the policy of agent 'player_1' .*observation"):
+        play_match(env, random_policy(env, "player_0"), stranger, num_games=2, seed=0)
+
+
+def test_an_agent_without_a_policy_is_named():
+    env = OpenSpielEnv("tic_tac_toe")
+    with pytest.raises(ConfigError, match=r"play_games: agent 'player_1' has no policy"):
+        play_games(env, {"player_0": random_policy(env, "player_0")}, num_games=1, seed=0)
+
+
+def test_a_policy_that_plays_illegal_moves_is_named_with_the_move():
+    env = OpenSpielEnv("tic_tac_toe")
+    with pytest.raises(EnvError, match=r"move 1: action 0 of agent 'player_1' is not legal"):
+        play_match(env, make_policy(Heedless, env), make_policy(Heedless, env), num_games=2, seed=0)
 
 
 def test_a_match_is_for_two():

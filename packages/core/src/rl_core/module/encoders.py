@@ -24,8 +24,9 @@ DensePart = Literal["fcnet", "fusionnet", "head_fcnet"]
 def make_encoder(space: spaces.Space[Any], settings: ModelSettings) -> Encoder:
     """Choose the network from observations of a space to features, with weights from torch's global random state.
 
-    A Box of three axes is an image and gets convolutions; a Dict or Tuple gets an encoder for each part and dense
-    layers that join them; everything else becomes a vector (discrete values one-hot) and gets dense layers.
+    A Box of three axes is an image and gets convolutions, unless it is too small for the default ones, as a board of
+    3 x 3 is, and the settings name no others; a Dict or Tuple gets an encoder for each part and dense layers that join
+    them; everything else becomes a vector (discrete values one-hot) and gets dense layers.
 
     Args:
         space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of those.
@@ -39,7 +40,8 @@ def make_encoder(space: spaces.Space[Any], settings: ModelSettings) -> Encoder:
     """
     if isinstance(space, spaces.Dict | spaces.Tuple) and len(space.spaces):
         return FusionEncoder(space, settings)
-    if is_image(space):
+    chosen = settings.conv_filters is not None or settings.conv_architecture == "impala"
+    if is_image_part(space) or (is_image(space) and chosen):
         return _image_encoder(space, settings)
     if is_plain_vector(space):
         return dense_layers((*space.shape, *settings.fcnet_hiddens), settings)  # type: ignore[misc]
@@ -61,7 +63,7 @@ def contains_image(space: spaces.Space[Any]) -> bool:
 
 
 def is_image_part(space: spaces.Space[Any]) -> bool:
-    """Whether a part of a nested observation gets convolutions: an image that is not too small for the default ones."""
+    """Whether observations of a space get the default convolutions: they are images that are not too small for them."""
     return is_image(space) and min(image_shape(space)[2:]) >= SMALLEST_SIDE  # type: ignore[arg-type]
 
 

@@ -54,6 +54,8 @@ class RLModule(nn.Module, ABC):
     without them."""
     settings_class: ClassVar[type[Settings] | None] = None
     """Settings that the constructor takes as its third argument, in place of keyword arguments; None for none."""
+    always_explores: ClassVar[bool] = False
+    """Whether actions are drawn even where others take their mode, for modules that are random by their rules."""
     max_seq_len: int = 20
     """With memory: the most steps of a segment in training."""
     distribution: Distribution

@@ -88,7 +88,7 @@ class ModelSettings(Settings):
     """Convolutions `(channels, kernel, stride)` on image observations; kernel and stride in pixels, or pairs of those
     for height and width. A fourth entry `"same"` pads with zeros, as RLlib does; without it nothing is padded. None
     chooses by the shorter side: from 36 pixels (32,8,4) (64,4,2) (64,3,1) [Mnih et al. 2015]; from 16 pixels
-    (32,4,2) (64,3,2); from 5 pixels (16,3,1) (32,3,1) [after MinAtar, Young and Tian 2019]; less is refused."""
+    (32,4,2) (64,3,2); from 5 pixels (16,3,1) (32,3,1) [after MinAtar, Young and Tian 2019]; less gets dense layers."""
     conv_activation: Activation = "relu"
     """Activation of the convolutions and of `post_fcnet_hiddens`. Source: Mnih et al. 2015."""
     conv_use_layernorm: bool = False

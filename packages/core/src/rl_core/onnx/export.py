@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl_core.errors import RLError
+from rl_core.errors import ConfigError, RLError
 from rl_core.onnx import metadata
 from rl_core.onnx.graph import PolicyGraph
 from rl_core.onnx.parity import check_parity
@@ -44,8 +44,13 @@ def export_onnx(policy: Policy, path: str | Path) -> Path:
     Raises:
         RLError: the extra `onnx` is missing, the module does something that ONNX cannot express, its numbers differ, or
             the file cannot be written.
-        ConfigError: a connector has no import path.
+        ConfigError: a connector has no import path, or the module always draws its actions.
     """
+    if policy.module.always_explores:
+        raise ConfigError(
+            f"export_onnx: {type(policy.module).__name__} always draws its actions (always_explores), but a graph has "
+            "no random numbers. Use Policy instead."
+        )
     path = Path(path)
     onnx = _import_onnx()
     graph = PolicyGraph(policy)

@@ -33,11 +33,12 @@ def evaluate(
         policy: Not changed; the statistics of its connectors stay as they are.
         num_episodes: Number of episodes.
         seed: Of the env and of the actions.
-        explore: Draw actions; otherwise take the distribution's mode.
+        explore: Draw actions; otherwise take the distribution's mode, unless the module `always_explores`.
         guard: Lets the last good observation stand in for one that a connector refuses; None raises.
     """
     num_slots, module, chain = env.num_envs, policy.module, policy.obs_chain
     distribution = module.distribution
+    explore = explore or module.always_explores
     share = np.full(num_slots, num_episodes // num_slots)
     share[: num_episodes % num_slots] += 1
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Returns of finished episodes: the env's, and each agent's and policy's share."""
+"""Finished episodes: the env's returns, each agent's and policy's share, and who played whom."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from rl_core.sampling.episodes import EpisodeStats
 from rl_multiagent.env.agent_env import AgentID
-from rl_multiagent.records import AgentsStep
+from rl_multiagent.records import AgentEpisodes, AgentsStep
 
 
 class AgentEpisodeCounter:
@@ -23,7 +22,7 @@ class AgentEpisodeCounter:
             agents: In order of their columns.
             policies: In order of their places in a mapping.
         """
-        self._agents = [f"agent_episode_return_mean/{agent}" for agent in agents]
+        self._agents = tuple(agents)
         self.rename(policies)
         self.open_return = np.zeros((num_envs, len(agents)))
         self.open_length = np.zeros(num_envs, np.int64)
@@ -32,7 +31,7 @@ class AgentEpisodeCounter:
 
     def rename(self, policies: Sequence[str]) -> None:
         """Take other names of policies, in order of their places in a mapping."""
-        self._policies = [f"policy_episode_return_mean/{policy}" for policy in policies]
+        self._policies = tuple(policies)
 
     def begin(self, step: AgentsStep) -> None:
         """Take the first observations of all slots."""
@@ -68,19 +67,30 @@ class AgentEpisodeCounter:
         self.took_part |= step.acts
         return ended
 
-    def take(self) -> EpisodeStats:
+    def take(self) -> AgentEpisodes:
         """Return what ended since the last call."""
         ended, self._ended = self._ended, []
-        parts: dict[str, list[float]] = {name: [] for name in (*self._agents, *self._policies)}
-        for returns, _, took_part, owner in ended:
-            for column in np.flatnonzero(took_part):
-                parts[self._agents[column]].append(float(returns[column]))
-            for place in np.unique(owner[took_part]):
-                parts[self._policies[place]].append(float(returns[took_part & (owner == place)].sum()))
-        return EpisodeStats(
-            returns=np.array([returns.sum() for returns, *_ in ended], np.float64),
+        shape = (len(ended), len(self._agents))
+        agent_returns = np.array([returns for returns, *_ in ended], np.float64).reshape(shape)
+        took_part = np.array([part for *_, part, _ in ended], bool).reshape(shape)
+        played_by = np.array([owner for *_, owner in ended], np.int64).reshape(shape)
+        parts = {
+            f"agent_episode_return_mean/{agent}": agent_returns[took_part[:, column], column]
+            for column, agent in enumerate(self._agents)
+        }
+        for place, policy in enumerate(self._policies):
+            own = took_part & (played_by == place)
+            shares = np.where(own, agent_returns, 0.0).sum(1)
+            parts[f"policy_episode_return_mean/{policy}"] = shares[own.any(1)]
+        return AgentEpisodes(
+            returns=agent_returns.sum(1),
             lengths=np.array([length for _, length, *_ in ended], np.int64),
-            parts={name: np.array(values, np.float64) for name, values in parts.items()},
+            parts=parts,
+            agents=self._agents,
+            policies=self._policies,
+            played_by=played_by,
+            agent_returns=agent_returns,
+            took_part=took_part,
         )
 
     def get_state(self) -> dict[str, Any]:

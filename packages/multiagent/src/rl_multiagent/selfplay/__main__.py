@@ -33,8 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         env, policy = _load(args)
         person = f"player_{args.side}"
         opponents = dict.fromkeys((agent for agent in env.possible_agents if agent != person), policy)
-        explore = args.explore or not args.checkpoint
-        play(env, opponents, person=person, seed=args.seed, explore=explore)
+        play(env, opponents, person=person, seed=args.seed, explore=args.explore)
     except RLError as error:
         parser.exit(2, f"{error}\n")
 

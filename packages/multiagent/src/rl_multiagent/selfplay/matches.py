@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rl_core import Policy
+from rl_core.env.spaces import same_space
 from rl_core.errors import ConfigError
 from rl_core.policy import PolicyState
 from rl_multiagent.env.agent_env import EVERYONE, AgentID, MultiAgentEnv
@@ -34,7 +35,12 @@ def play_games(
 
     Returns:
         `[G, A]`: what each of `possible_agents` got.
+
+    Raises:
+        ConfigError: an agent has no policy, or one that was made for other spaces.
+        EnvError: a policy acts as it must not.
     """
+    _check_policies(env, policies)
     drawing = (env.possible_agents if explore else ()) if isinstance(explore, bool) else explore
     columns = {agent: column for column, agent in enumerate(env.possible_agents)}
     returns = np.zeros((num_games, len(columns)))
@@ -42,6 +48,24 @@ def play_games(
         for agent, value in _play_game(env, policies, seed if game == 0 else None, drawing).items():
             returns[game, columns[agent]] = value
     return returns
+
+
+def _check_policies(env: MultiAgentEnv, policies: Mapping[AgentID, Policy]) -> None:
+    """Refuse policies that cannot play."""
+    for agent in env.possible_agents:
+        if agent not in policies:
+            raise ConfigError(f"play_games: agent {agent!r} has no policy. Give one to each of possible_agents.")
+        policy = policies[agent]
+        for what, space, expected in (
+            ("observations", policy.observation_space, env.observation_spaces[agent]),
+            ("actions", policy.action_space, env.action_spaces[agent]),
+        ):
+            difference = same_space(expected, space)
+            if difference:
+                raise ConfigError(
+                    f"play_games: the policy of agent {agent!r} was made for other {what}: {difference}. Make the env "
+                    "as it was for training."
+                )
 
 
 def _play_game(
@@ -92,7 +116,8 @@ def play_match(
         `[G]`: scores of the first: 1 where it got more than the other, 0.5 where as much, else 0.
 
     Raises:
-        ConfigError: the env has not two agents.
+        ConfigError: the env has not two agents, or a policy is for other spaces.
+        EnvError: a policy acts as it must not.
     """
     if len(env.possible_agents) != 2:
         raise ConfigError(f"play_match: the env has {len(env.possible_agents)} agents, expected two.")

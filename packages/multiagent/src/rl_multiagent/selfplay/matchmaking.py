@@ -6,7 +6,7 @@ probabilities `[N]` of meeting each, from which `choose` draws.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -20,6 +20,8 @@ from rl_multiagent.mapping import EpisodeInfo
 
 Rates: TypeAlias = Sequence[float] | np.ndarray
 """`[N]`"""
+MatchMaker: TypeAlias = Callable[[Rates], np.ndarray]
+"""One of the functions below, or one like them."""
 
 
 def uniform(win_rates: Rates) -> np.ndarray:
@@ -97,6 +99,32 @@ class AgainstPool(Storable):
         if agent == self.agents[(episode.env_slot + episode.number) % len(self.agents)]:
             return self.learner
         return choose(self.opponents, self.probabilities, episode.rng)
+
+
+@dataclass(frozen=True)
+class TakeTurns(Storable):
+    """A `policy_mapping_fn`: several matches in turn, for several learning policies in one run.
+
+    Every env slot gives each match all sides before it goes on to the next one.
+    """
+
+    matches: tuple[AgainstPool, ...]
+    """A match that stands there twice has twice as many episodes."""
+
+    def __post_init__(self) -> None:
+        """Check that there is something to play.
+
+        Raises:
+            ConfigError: there are no matches.
+        """
+        if not self.matches:
+            raise ConfigError("TakeTurns: there are no matches. Give one for each policy that learns.")
+
+    def __call__(self, agent: AgentID, episode: EpisodeInfo) -> str:
+        """Name the policy of an agent in an episode."""
+        num_sides = len(self.matches[0].agents)
+        turn = (episode.env_slot + episode.number) // num_sides
+        return self.matches[turn % len(self.matches)](agent, episode)
 
 
 def _normalized(weights: np.ndarray) -> np.ndarray:

@@ -5,12 +5,15 @@ A score is what a player got out of a game: 1 for a win, 0.5 for a draw, 0 for a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from rl_core.errors import ConfigError
+from rl_core.sampling.episodes import EpisodeStats
+from rl_multiagent.records import AgentEpisodes
 
 
 def expected_score(rating: float, opponent_rating: float) -> float:
@@ -21,6 +24,30 @@ def expected_score(rating: float, opponent_rating: float) -> float:
     Source: Elo 1978, The Rating of Chessplayers, in the logistic form of today's federations.
     """
     return float(1.0 / (1.0 + 10.0 ** ((opponent_rating - rating) / 400.0)))
+
+
+def games(episodes: EpisodeStats) -> Iterator[tuple[str, str, float]]:
+    """List who won against whom in finished episodes, as `EloTable.record` and `WinTable.record` take it.
+
+    Every two agents that took part count as a game of the policies that played them, if these are two.
+
+    Args:
+        episodes: Of many agents, such as `algorithm.env_runner.episodes`.
+
+    Yields:
+        Player, opponent, and the player's score: 1 if it got more than the other, 0.5 if as much, else 0.
+
+    Raises:
+        ConfigError: the episodes are of a run with one policy.
+    """
+    if not isinstance(episodes, AgentEpisodes):
+        raise ConfigError("games: these episodes are of one agent. Build the run with config.use(MultiAgent(...)).")
+    for first, second in combinations(range(len(episodes.agents)), 2):
+        players, opponents = episodes.played_by[:, first], episodes.played_by[:, second]
+        scores = (1.0 + np.sign(episodes.agent_returns[:, first] - episodes.agent_returns[:, second])) / 2.0
+        met = episodes.took_part[:, first] & episodes.took_part[:, second] & (players != opponents)
+        for episode in np.flatnonzero(met):
+            yield episodes.policies[players[episode]], episodes.policies[opponents[episode]], float(scores[episode])
 
 
 class EloTable:
@@ -129,6 +156,12 @@ class WinTable:
         for one, other, own in ((player, opponent, score), (opponent, player, 1.0 - score)):
             total, games = self._total.setdefault(one, {}).get(other, (0.0, 0.0))
             self._total[one][other] = (total * self.decay + own, games * self.decay + 1.0)
+
+    def forget(self, player: str) -> None:
+        """Drop all games of a player, as of one that begins anew."""
+        self._total.pop(player, None)
+        for row in self._total.values():
+            row.pop(player, None)
 
     def num_games(self, player: str, opponent: str) -> float:
         """Return how many games a pair's rate stands on; with decay the weights' sum."""

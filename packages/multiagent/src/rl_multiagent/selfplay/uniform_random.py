@@ -20,11 +20,11 @@ from rl_multiagent.env.agent_env import AgentID, MultiAgentEnv
 class UniformRandom(RLModule):
     """All actions are equally likely, or all that `action_mask` allows where observations have one.
 
-    It has no parameters and never learns: `PolicySpec(module_class=UniformRandom)`. Where actions are not drawn, it
-    takes its mode like any other: the first legal action.
+    It has no parameters and never learns: `PolicySpec(module_class=UniformRandom)`.
     """
 
     flatten_observations: ClassVar[bool] = False
+    always_explores: ClassVar[bool] = True
 
     def __init__(
         self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], **model_config: Any
@@ -61,7 +61,7 @@ class UniformRandom(RLModule):
 
 
 def random_policy(env: MultiAgentEnv, agent: AgentID, *, seed: int = 0) -> Policy:
-    """Make a policy that plays any legal action of an agent; it must be let explore.
+    """Make a policy that plays any legal action of an agent.
 
     Args:
         env: Whose spaces it is for.
