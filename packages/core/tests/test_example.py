@@ -126,6 +126,14 @@ def test_a_script_can_go_on_with_the_algorithm_and_add_checks(capsys):
     assert "not reached: return 5.0 over 20 episodes, goal 5; 0 of 3 wins" in capsys.readouterr().out
 
 
+def test_a_script_can_prepare_the_algorithm_before_it_is_trained():
+    seen = []
+    train_example(
+        config(), parsed(stop_iters=1), prepare=lambda algorithm: seen.append(algorithm.env_steps)
+    ).algorithm.stop()
+    assert seen == [0]
+
+
 def test_as_test_without_anything_to_judge_by_is_an_error():
     args = parsed("--as-test")
     with pytest.raises(ValueError, match="there is no criterion"):

@@ -78,6 +78,7 @@ def train_example(
     *,
     criterion: Criterion | None = None,
     evaluate_every: int = EVALUATE_EVERY,
+    prepare: Callable[[Algorithm], None] | None = None,
 ) -> ExampleOutcome:
     """Train until the criterion is met, a limit comes or Ctrl-C is pressed.
 
@@ -90,6 +91,7 @@ def train_example(
         criterion: Judges as well as `--stop-reward`: where both are given, both must hold.
         evaluate_every: Env steps between evaluations, at least 1; an evaluation follows the iteration that completes
             them. An interval of the config or the flag goes before it.
+        prepare: Called with the algorithm before its first iteration, for example to load weights.
 
     Raises:
         ValueError: `evaluate_every` is below 1.
@@ -110,6 +112,8 @@ def train_example(
         raise SystemExit(WRONG_FLAGS) from error
     files: RunFiles | None = None
     try:
+        if prepare is not None:
+            prepare(algorithm)
         files = RunFiles(algorithm, args.output, limits) if args.output is not None else None
         with Interrupt() as interrupt:
             training = _Training(algorithm, limits, criterion, interrupt=interrupt, files=files, started_at=started_at)
