@@ -14,12 +14,17 @@ from rl_core.connect.chain import ActionChain
 from rl_core.connect.required import ActionToEnv
 from rl_core.errors import ConfigError
 from rl_core.learning.optimizer import optimizer_factory
+from rl_core.module.spec import initial_weights
 from rl_core.policy import with_required_connector
 from rl_core.rng import stream_seed
+from rl_multiagent.algorithms.mappo import MAPPOConfig, MAPPOSettings
+from rl_multiagent.critic_learner import CRITIC, CriticLearner
 from rl_multiagent.env.layout import AgentKind, AgentLayout
 from rl_multiagent.env.make import make_agents_env
 from rl_multiagent.learner import MultiLearner
 from rl_multiagent.mapping import PolicyMapper, PolicyMappingFn, check_columns
+from rl_multiagent.module.central_critic import CentralCritic
+from rl_multiagent.sampling.joint import num_joint_features
 from rl_multiagent.sampling.runner import MultiAgentRunner
 
 
@@ -67,6 +72,8 @@ class MultiAgent(Extension):
             specs = {name: PolicySpec() for name in specs}
         if not specs:
             raise ConfigError("MultiAgent: policies is empty. Name at least one.")
+        if CRITIC in specs:
+            raise ConfigError(f"MultiAgent: a policy cannot be called {CRITIC!r}, as MAPPO's critic is.")
         for name, spec in specs.items():
             if not isinstance(spec, PolicySpec):
                 raise ConfigError(f"MultiAgent: policy {name!r} is {spec!r}, expected a PolicySpec.")
@@ -98,19 +105,41 @@ class MultiAgent(Extension):
             mapper,
             num_steps=config.num_rollout_steps(),
             seed=stream_seed(seed, purpose),
+            joint=self.judged_together(config),
             check_values=not config.environment.settings.disable_env_checking,
             drop_bad_observations=config.env_runners.settings.bad_observations == "drop",
             on_episode_end=on_episode_end,
         )
 
     def make_learner(self, config: AlgorithmConfig, runner: Runner) -> Updater:
-        """Build a learner for each policy that learns."""
-        return MultiLearner(
-            {
-                name: self.make_updater(name, config, policy)
-                for name, policy in runner.policies.items()
-                if self.is_trained(name, policy)
-            }
+        """Build a learner for each policy that learns, and the critic that they may share."""
+        assert isinstance(runner, MultiAgentRunner), "the extension made it"
+        updaters = {
+            name: self.make_updater(name, config, policy)
+            for name, policy in runner.policies.items()
+            if self.is_trained(name, policy)
+        }
+        return MultiLearner(updaters, self.make_critic(config, runner.env.layout))
+
+    def judged_together(self, config: AlgorithmConfig) -> list[str]:
+        """Ids of the policies of MAPPO, which one critic judges that sees all agents."""
+        return [name for name in self.specs if isinstance(self._config_of(name, config), MAPPOConfig)]
+
+    def make_critic(self, config: AlgorithmConfig, layout: AgentLayout) -> CriticLearner | None:
+        """Build the learner of the critic that policies share, with the settings of the first; None if none does."""
+        judged = self.judged_together(config)
+        if not judged:
+            return None
+        own, seed = self._config_of(judged[0], config), config.debugging.settings.seed
+        settings = own.training.settings
+        assert isinstance(settings, MAPPOSettings), "judged_together names policies of MAPPO"
+        with initial_weights(stream_seed(seed, "module", CRITIC)):
+            critic = CentralCritic(num_joint_features(layout), settings.critic_hiddens, settings.critic_activation)
+        return CriticLearner(
+            critic.to(config.learners.settings.device),
+            settings,
+            make_optimizer=optimizer_factory(own.learners.settings, settings),
+            seed=stream_seed(seed, "learner", CRITIC),
         )
 
     def make_mapper(self, layout: AgentLayout, *, seed: int) -> PolicyMapper:
@@ -146,10 +175,10 @@ class MultiAgent(Extension):
         """The config that one policy is made and trained by."""
         spec = self.specs[name]
         own = config.copy() if spec.algorithm is None else spec.algorithm()
-        for setting, value in spec.settings.items():
-            own.set(setting, value)
         if spec.module_class is not None:
             own.rl_module(module_class=spec.module_class)
+        for setting, value in spec.settings.items():
+            own.set(setting, value)
         return own
 
     def make_policy(self, name: str, config: AlgorithmConfig, mapper: PolicyMapper, layout: AgentLayout) -> Policy:

@@ -91,6 +91,22 @@ def train_policies(algorithm: Algorithm, names: Sequence[str]) -> None:
     _change(algorithm, policies_to_train=tuple(names))
 
 
+def restart_policy(algorithm: Algorithm, name: str) -> None:
+    """Let a policy that learns begin anew: with its first weights and statistics and a new optimizer.
+
+    Raises:
+        ConfigError: no such policy learns.
+    """
+    extension, learner = _extension_of(algorithm), algorithm.learner
+    assert isinstance(learner, MultiLearner), "the extension made it"
+    if name not in learner.updaters:
+        raise ConfigError(f"restart_policy: no policy {name!r} learns, only {', '.join(learner.updaters) or 'none'}.")
+    runner = algorithm.env_runner
+    assert isinstance(runner, MultiAgentRunner), "the extension made it"
+    del learner.updaters[name]
+    _change(algorithm, weights={name: extension.make_policy(name, algorithm.config, runner.mapper, runner.env.layout)})
+
+
 def load_policy(algorithm: Algorithm, name: str, path: str | Path, saved_name: str | None = None) -> None:
     """Give a policy of a run the weights and statistics of one in a checkpoint; all others stay as they are.
 
@@ -143,7 +159,8 @@ def _extension_of(algorithm: Algorithm) -> MultiAgent:
 
 def _trained(algorithm: Algorithm) -> tuple[str, ...]:
     """Ids of the policies that learn now."""
-    return tuple(algorithm.learner.learners)
+    assert isinstance(algorithm.learner, MultiLearner), "the extension made it"
+    return tuple(algorithm.learner.updaters)
 
 
 def _change(algorithm: Algorithm, *, weights: Mapping[str, Policy] | None = None, **changes: Any) -> None:
@@ -164,7 +181,7 @@ def _change(algorithm: Algorithm, *, weights: Mapping[str, Policy] | None = None
             policies[name].set_weights(
                 Weights(version=source.version, tensors=source.module.state_dict(), connector_state=source.shared)
             )
-        runner.change(policies, mapper)
+        runner.change(policies, mapper, after.judged_together(config))
 
     algorithm.foreach_env_runner(change_runner)
     policies = algorithm.env_runner.policies
@@ -173,4 +190,6 @@ def _change(algorithm: Algorithm, *, weights: Mapping[str, Policy] | None = None
         for name, policy in policies.items()
         if after.is_trained(name, policy)
     }
+    assert isinstance(algorithm.env_runner, MultiAgentRunner), "the extension made it"
+    learner.critic = learner.critic or after.make_critic(config, algorithm.env_runner.env.layout)
     config.extensions = tuple(after if extension is before else extension for extension in config.extensions)

@@ -264,8 +264,9 @@ class Algorithm:
         policies = {name: policy.get_state() for name, policy in self.env_runner.policies.items()}
         learners = self.learner.learners
         for name, learner in learners.items():  # they may be ahead of what a training step of the user's published
-            weights = learner.weights()
-            policies[name] |= {"tensors": dict(weights.tensors), "version": weights.version}
+            if name in policies:
+                weights = learner.weights()
+                policies[name] |= {"tensors": dict(weights.tensors), "version": weights.version}
         return {
             "counters": self._counters(),
             **{f"policies/{name}": policy for name, policy in policies.items()},
@@ -316,10 +317,9 @@ class Algorithm:
         for name, policy in self.env_runner.policies.items():
             load_tensors(policy.module, state[f"policies/{name}"]["tensors"], what=f"policy {name!r}")
         for name, learner in self.learner.learners.items():
-            own = state[f"learners/{name}"]
-            load_tensors(
-                learner.module, state[f"policies/{name}"]["tensors"] | own["learner_only"], what=f"policy {name!r}"
-            )
+            own, published = state[f"learners/{name}"], state.get(f"policies/{name}", {}).get("tensors", {})
+            what = f"policy {name!r}" if published else f"learner {name!r}"
+            load_tensors(learner.module, published | own["learner_only"], what=what)
             learner.set_state(own)
         self.env_runner.set_state(state["runners/0"])
         self.env_runner.set_weights(self.learner.weights())

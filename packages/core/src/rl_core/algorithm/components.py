@@ -74,7 +74,10 @@ class Updater(Protocol):
 
     @property
     def learners(self) -> Mapping[str, ModuleLearner]:
-        """The learner of each trained module, by id: what a checkpoint holds under `learners/`."""
+        """The learner of each trained module, by id: what a checkpoint holds under `learners/`.
+
+        A module that no policy acts with, such as a critic of several, has an id of its own.
+        """
 
     def update(self, rollout: Any) -> Metrics:
         """Learn from what a runner sampled."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import torch
 from torch import Tensor
@@ -41,25 +41,34 @@ class PPOSettings(AdvantageSettings):
     Source: Schulman et al. 2017, section 4."""
 
 
-def prepare(module: RLModule, rollout: Rollout, settings: AdvantageSettings) -> tuple[Batch, Metrics]:
+def prepare(
+    module: RLModule, rollout: Rollout, settings: AdvantageSettings, *, values: tuple[Tensor, Tensor] | None = None
+) -> tuple[Batch, Metrics]:
     """Estimate values and advantages `[T, B]` of a rollout and flatten it to samples, or segments of them.
 
     A feed-forward module gets the N real samples. A recurrent one gets all T * B, of which the segments pick the real
     ones.
+
+    Args:
+        module: Whose policy acted.
+        rollout: Of it.
+        settings: Of the algorithm.
+        values: Of the observations `[T + 1, B]` and of the true next ones `[T, B]`, where a critic that is not the
+            module's estimated them; None asks the module.
     """
     segments = None
     with torch.inference_mode():
-        obs, state = rollout.obs, rollout.state
-        if state != ():  # a recurrent module takes one leading axis
-            obs, state = (tree_map(lambda leaf: leaf.flatten(0, 1), tree) for tree in (obs, state))
-        value = module.forward_value(obs, state).view(len(rollout.reward) + 1, -1)  # [T + 1, B]
-        next_value = value[1:]
-        if len(rollout.final_index):
-            next_value = (
-                next_value.flatten()
-                .index_copy(0, rollout.final_index, module.forward_value(rollout.final_obs, rollout.final_state))
-                .view_as(next_value)
-            )
+        if values is not None:
+            value, next_value = values
+        else:
+            obs, state = rollout.obs, rollout.state
+            if state != ():  # a recurrent module takes one leading axis
+                obs, state = (tree_map(lambda leaf: leaf.flatten(0, 1), tree) for tree in (obs, state))
+            value = module.forward_value(obs, state).view(len(rollout.reward) + 1, -1)  # [T + 1, B]
+            next_value = value[1:]
+            if len(rollout.final_index):
+                final_value = module.forward_value(rollout.final_obs, rollout.final_state)
+                next_value = next_value.flatten().index_copy(0, rollout.final_index, final_value).view_as(next_value)
         advantage = gae(
             rollout.reward,
             value[:-1],
@@ -135,7 +144,10 @@ def loss(module: RLModule, batch: Batch, settings: PPOSettings) -> tuple[Tensor,
     }
 
 
-def adapt(settings: PPOSettings, metrics: Metrics) -> PPOSettings:
+P = TypeVar("P", bound=PPOSettings)
+
+
+def adapt(settings: P, metrics: Metrics) -> P:
     """Double or halve the KL weight when the KL is far from its target."""
     if settings.kl_coeff == 0.0:
         return settings

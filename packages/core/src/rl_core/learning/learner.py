@@ -84,9 +84,9 @@ R = TypeVar("R")
 class Objective(Generic[S]):
     """What an algorithm tells the learner: pure functions of module, data and settings."""
 
-    prepare: Callable[[RLModule, Rollout, S], tuple[Batch, Metrics]]
+    prepare: Callable[[Any, Rollout, S], tuple[Batch, Metrics]]
     """Turn a rollout into samples, with figures about it."""
-    loss: Callable[[RLModule, Batch, S], tuple[Tensor, Mapping[str, Tensor]]]
+    loss: Callable[[Any, Batch, S], tuple[Tensor, Mapping[str, Tensor]]]
     """The scalar to minimise for one minibatch, and scalars to report; the same names each time."""
     settings_at: Callable[[S, int], S]
     """The settings with schedules read at a number of env steps."""
@@ -99,14 +99,17 @@ class Objective(Generic[S]):
 class ModuleLearner(Protocol):
     """What checkpoints ask of the learner of one module."""
 
-    module: RLModule
+    @property
+    def module(self) -> nn.Module:
+        """What it trains."""
+
     version: int
 
     def weights(self) -> Weights:
         """Publish what acting needs of the module."""
 
     def get_state(self) -> dict[str, Any]:
-        """Return everything else that the next update depends on."""
+        """Return everything else that the next update depends on; `learner_only` has the module's other tensors."""
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `get_state` gave."""

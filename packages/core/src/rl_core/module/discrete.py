@@ -16,7 +16,18 @@ _LOGISTIC_EPSILON = 1e-7
 """Keeps uniform numbers off 0 and 1, where the logistic noise would be infinite."""
 
 
-class Categorical(Distribution):
+class _GumbelMax(Distribution):
+    """What is drawn by the Gumbel-max trick."""
+
+    _noise_shape: tuple[int, ...]
+
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Draw standard Gumbel noise `[*shape, *noise shape]`: `-log(exponential)`, always finite."""
+        noise = torch.empty((*shape, *self._noise_shape), device=generator.device).exponential_(generator=generator)
+        return noise.clamp_(min=torch.finfo(noise.dtype).tiny).log_().neg_()
+
+
+class Categorical(_GumbelMax):
     """One of n choices; inputs are logits `[..., n]`, actions int64 `[...]` from 0.
 
     To forbid a choice give it a large negative but finite logit (`torch.finfo(dtype).min`): -inf makes the entropy NaN.
@@ -24,13 +35,10 @@ class Categorical(Distribution):
 
     def __init__(self, n: int) -> None:
         self.num_inputs = int(n)
+        self._noise_shape = (self.num_inputs,)
 
     def __repr__(self) -> str:
         return f"Categorical({self.num_inputs})"
-
-    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Draw standard Gumbel noise `[*shape, n]`."""
-        return _gumbel((*shape, self.num_inputs), generator)
 
     def sample(self, inputs: Tensor, noise: Tensor) -> Tensor:
         """Return `argmax(logits + gumbel)` `[...]`, distributed as `softmax(logits)` (the Gumbel-max trick)."""
@@ -60,7 +68,7 @@ class Categorical(Distribution):
         return _kl(inputs.log_softmax(-1), other_inputs.log_softmax(-1))
 
 
-class MultiCategorical(Distribution):
+class MultiCategorical(_GumbelMax):
     """Independent choices, the d-th of `nvec[d]`; inputs are their logits one after the other `[..., sum(nvec)]`.
 
     Actions are int64 `[..., *nvec.shape]`. Unequal sizes are padded to the largest so that all are handled at once.
@@ -73,13 +81,10 @@ class MultiCategorical(Distribution):
         self.num_inputs = sum(self.sizes)
         self._width = max(self.sizes)
         self._equal = min(self.sizes) == self._width
+        self._noise_shape = (len(self.sizes), self._width)
 
     def __repr__(self) -> str:
         return f"MultiCategorical({self.sizes})"
-
-    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Draw standard Gumbel noise `[*shape, D, max(nvec)]`."""
-        return _gumbel((*shape, len(self.sizes), self._width), generator)
 
     def sample(self, inputs: Tensor, noise: Tensor) -> Tensor:
         """Return `argmax(logits + gumbel)` of each choice `[..., *nvec.shape]`."""
@@ -157,12 +162,6 @@ class Bernoulli(Distribution):
         """Return `sigmoid(x) (x - y) - softplus(x) + softplus(y)` `[...]`, summed over the choices."""
         cross = inputs.sigmoid() * (inputs - other_inputs)
         return (cross - functional.softplus(inputs) + functional.softplus(other_inputs)).sum(-1)
-
-
-def _gumbel(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Draw `-log(exponential)`, standard Gumbel noise, always finite."""
-    noise = torch.empty(shape, device=generator.device).exponential_(generator=generator)
-    return noise.clamp_(min=torch.finfo(noise.dtype).tiny).log_().neg_()
 
 
 def _entropy(log_probs: Tensor) -> Tensor:

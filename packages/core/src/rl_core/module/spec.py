@@ -41,8 +41,7 @@ class ModuleSpec:
         """
         if isinstance(self.module_class, RLModule):
             return copy.deepcopy(self.module_class)
-        with torch.random.fork_rng(devices=[]), _one_thread():
-            torch.manual_seed(seed)
+        with initial_weights(seed):
             kind = self.module_class or ActorCritic
             if not (isinstance(kind, type) and issubclass(kind, RLModule)):
                 raise ConfigError(f"module_class: got {kind!r}, expected a class or instance derived from RLModule.")
@@ -96,11 +95,16 @@ class ModuleSpec:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute with one torch thread: the orthogonal weights of a seed depend on the number in their last digits."""
+def initial_weights(seed: int) -> Iterator[None]:
+    """Let modules that are made inside draw their weights from a seed.
+
+    They are made with one torch thread: the orthogonal weights of a seed depend on the number in their last digits.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
     finally:
         torch.set_num_threads(before)

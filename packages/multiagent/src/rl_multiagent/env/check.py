@@ -173,23 +173,24 @@ class _Check:
         return {agent: value for agent, value in obs.items() if agent not in gone}, over or not self._present
 
     def _choose(self, agent: AgentID, obs: Any, rng: np.random.Generator) -> Any:
-        """Draw an action that the mask allows."""
+        """Draw an action that the mask allows; for a group, that each member's mask allows."""
         space = self.env.action_spaces[agent]
-        mask = obs.get(MASK) if isinstance(obs, Mapping) else None
-        if mask is not None and isinstance(space, spaces.Discrete):
-            legal = np.flatnonzero(mask)
-            if not len(legal):
-                self._problem(
-                    ("mask", agent),
-                    f"agent {agent!r} is to act, but its {MASK!r} allows no action. Let the env end the episode, pass "
-                    "the turn on, or allow an action without effect.",
-                )
-                return None
-            return int(space.start) + int(rng.choice(legal))
         if agent not in self._drawn:
             self._drawn[agent] = copy.deepcopy(space)
             self._drawn[agent].seed(int(rng.integers(2**31)))
-        return self._drawn[agent].sample()
+        action = self._drawn[agent].sample()
+        if isinstance(space, spaces.Tuple) and isinstance(obs, tuple) and len(obs) == len(space.spaces):
+            members = zip(space.spaces, obs, action, strict=True)
+            legal = (_legal(part, seen, rng, otherwise=drawn) for part, seen, drawn in members)
+            return tuple(drawn if own is None else own for own, drawn in zip(legal, action, strict=True))
+        action = _legal(space, obs, rng, otherwise=action)
+        if action is None:
+            self._problem(
+                ("mask", agent),
+                f"agent {agent!r} is to act, but its {MASK!r} allows no action. Let the env end the episode, pass "
+                "the turn on, or allow an action without effect.",
+            )
+        return action
 
     def _check_known(self, agent: AgentID, what: str) -> bool:
         """Refuse agents that are not possible."""
@@ -265,3 +266,12 @@ def _same(one: Any, two: Any) -> bool:
         return len(one) == len(two) and all(_same(*pair) for pair in zip(one, two, strict=True))
     array = np.asarray(one)
     return np.array_equal(array, np.asarray(two), equal_nan=array.dtype.kind == "f")
+
+
+def _legal(space: spaces.Space[Any], obs: Any, rng: np.random.Generator, *, otherwise: Any) -> Any:
+    """Draw an action that the mask in an observation allows, None if it allows none; `otherwise` without a mask."""
+    mask = obs.get(MASK) if isinstance(obs, Mapping) else None
+    if mask is None or not isinstance(space, spaces.Discrete):
+        return otherwise
+    legal = np.flatnonzero(mask)
+    return int(space.start) + int(rng.choice(legal)) if len(legal) else None

@@ -12,6 +12,7 @@ from rl_core import Decision, Rollout
 from rl_core.connect.protocol import NO_SLOTS
 from rl_core.records import Tree
 from rl_core.tree import tree_map, tree_zip
+from rl_multiagent.sampling.joint import JointRows
 from rl_multiagent.sampling.slots import ALL, Arrival, Index, PolicySlots, put
 
 
@@ -21,10 +22,8 @@ class OpenDecisions:
 
     slots: np.ndarray
     """`[N]`"""
-    obs: Tree
-    """`[N, ...]`"""
-    state: Tree
-    """`[N, ...]`: recurrent states before them."""
+    seen: tuple[Tree, Tree, Tree]
+    """`[N, ...]`: what they were made on, see `SlotColumns.seen`."""
     action: Tree
     """`[N, ...]`"""
     dist_inputs: np.ndarray
@@ -38,18 +37,27 @@ class SlotColumns:
     where agents wait for their turn.
     """
 
-    def __init__(self, slots: PolicySlots, num_steps: int, open_decisions: OpenDecisions | None = None) -> None:
+    def __init__(
+        self,
+        slots: PolicySlots,
+        num_steps: int,
+        open_decisions: OpenDecisions | None = None,
+        *,
+        joint: JointRows | None = None,
+    ) -> None:
         """Allocate the columns.
 
         Args:
             slots: Of the policy, after a step of the envs was received.
             num_steps: T, env steps of the rollout: the most decisions a slot can make.
             open_decisions: Of the rollout before.
+            joint: What all agents see, if the rollout is to tell.
         """
         num_rows = num_steps + 1  # a decision may be open from before
         shape = (num_rows, slots.num_slots)
-        self.obs = _column(slots.inputs, num_rows + 1)
-        self.state = _column(slots.state, num_rows + 1)
+        self._joint = joint
+        self.seen: tuple[Tree, Tree, Tree] = _column(self._newest(slots, ALL), num_rows + 1)
+        """`[T + 2, B, ...]`: module inputs, recurrent states before them, and what all agents saw or `()`."""
         self.reward = np.zeros(shape, np.float32)
         self.terminated = np.zeros(shape, bool)
         self.truncated = np.zeros(shape, bool)
@@ -57,29 +65,32 @@ class SlotColumns:
         self.dist_inputs: Any = None
         self.cursor = np.zeros(slots.num_slots, np.int64)
         self._level: int | None = 0  # the cursor of all slots, where it is the same
-        self._final: list[tuple[np.ndarray, np.ndarray, Tree, Tree]] = []
+        self._final: list[tuple[np.ndarray, np.ndarray, tuple[Tree, Tree, Tree]]] = []
         self.arrive(slots, ALL)
         if open_decisions is not None:
             where = (0, open_decisions.slots)
             self._write_decisions(where, open_decisions.action, open_decisions.dist_inputs)
-            put(self.obs, where, open_decisions.obs)
-            put(self.state, where, open_decisions.state)
+            put(self.seen, where, open_decisions.seen)
 
     def open_decisions(self, waiting: np.ndarray) -> OpenDecisions | None:
         """Return the decisions of some slots that the next rollout takes over; None if there are none."""
         if not len(waiting):
             return None
         rows = (self.cursor[waiting], waiting)
-        obs, state, action, dist_inputs = tree_map(
-            lambda column: column[rows], (self.obs, self.state, self.action, self.dist_inputs)
-        )
-        return OpenDecisions(slots=waiting, obs=obs, state=state, action=action, dist_inputs=dist_inputs)
+        seen, action, dist_inputs = tree_map(lambda column: column[rows], (self.seen, self.action, self.dist_inputs))
+        return OpenDecisions(slots=waiting, seen=seen, action=action, dist_inputs=dist_inputs)
 
     def arrive(self, slots: PolicySlots, index: Index) -> None:
-        """Write what some slots decide on next: their newest inputs and recurrent states."""
-        where = self._where(index)
-        put(self.obs, where, tree_map(lambda leaf: leaf[index], slots.inputs))
-        put(self.state, where, tree_map(lambda leaf: leaf[index].numpy(), slots.state))
+        """Write what some slots decide on next."""
+        put(self.seen, self._where(index), self._newest(slots, index))
+
+    def _newest(self, slots: PolicySlots, index: Index) -> tuple[Tree, Tree, Tree]:
+        """Return the newest inputs of some slots, their recurrent states and what all agents see."""
+        return (
+            tree_map(lambda leaf: leaf[index], slots.inputs),
+            tree_map(lambda leaf: leaf[index].numpy(), slots.state),
+            () if self._joint is None else self._joint.newest(index),
+        )
 
     def decide(self, index: Index, decision: Decision) -> None:
         """Write the decisions of some slots."""
@@ -95,7 +106,9 @@ class SlotColumns:
             self.reward[rows] = arrival.ended_reward
             self.terminated[rows] = arrival.terminated
             self.truncated[rows] = arrival.truncated
-            self._final.append((self.cursor[ended], ended, arrival.final_obs, arrival.final_state))
+            joint = () if self._joint is None else self._joint.final(ended)
+            final_state = tree_map(lambda leaf: leaf.numpy(), arrival.final_state)
+            self._final.append((self.cursor[ended], ended, (arrival.final_obs, final_state, joint)))
             self.cursor[ended] += 1
         self.cursor[went_on] += 1
         if self._level is not None:
@@ -117,16 +130,14 @@ class SlotColumns:
         padded = np.flatnonzero((cursor > 0) & (cursor < num_rows))
         last = (cursor[padded] - 1, padded)
         truncated[last] |= ~terminated[last]
-        final_index, final_obs, final_state = self._finals(part)
+        final_index, (final_obs, final_state, final_joint) = self._finals(part)
 
         def rows(column: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(column[:num_rows, part])
 
-        def rows_and_next(column: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(column[: num_rows + 1, part])
-
+        obs, state, joint = tree_map(lambda column: torch.from_numpy(column[: num_rows + 1, part]), self.seen)
         return Rollout(
-            obs=tree_map(rows_and_next, self.obs),
+            obs=obs,
             action=tree_map(rows, self.action),
             reward=rows(self.reward),
             terminated=torch.from_numpy(terminated),
@@ -137,27 +148,27 @@ class SlotColumns:
             behavior_dist_inputs=rows(self.dist_inputs),
             policy_version=policy_version,
             env_steps=int(np.count_nonzero(valid)),
-            state=tree_map(rows_and_next, self.state),
+            state=state,
             final_state=final_state,
+            extras={} if self._joint is None else {"joint": joint, "final_joint": final_joint},
         )
 
-    def _finals(self, part: slice) -> tuple[np.ndarray, Tree, Tree]:
-        """Put the true last observations of some slots in order of their positions."""
+    def _finals(self, part: slice) -> tuple[np.ndarray, tuple[Tree, Tree, Tree]]:
+        """Put what the true last observations of some slots are, see `seen`, in order of their positions."""
         start, stop, _ = part.indices(len(self.cursor))
         times = np.concatenate([time for time, *_ in self._final]) if self._final else NO_SLOTS
-        slots = np.concatenate([slot for _, slot, *_ in self._final]) if self._final else NO_SLOTS
+        slots = np.concatenate([slot for _, slot, _ in self._final]) if self._final else NO_SLOTS
         inside = np.flatnonzero((slots >= start) & (slots < stop))
         if not len(inside):
-            return NO_SLOTS, None, ()
+            return NO_SLOTS, (None, (), None)
         index = times[inside] * (stop - start) + slots[inside] - start
         order = inside[np.argsort(index)]
-        final_obs = tree_map(
+        finals: tuple[Tree, Tree, Tree] = tree_map(
             lambda leaf, column: torch.from_numpy(leaf[order].astype(column.dtype, copy=False)),
-            tree_zip(np.concatenate, [obs for _, _, obs, _ in self._final]),
-            self.obs,
+            tree_zip(np.concatenate, [seen for *_, seen in self._final]),
+            self.seen,
         )
-        final_state = tree_map(lambda leaf: leaf[order], tree_zip(torch.cat, [state for *_, state in self._final]))
-        return np.sort(index), final_obs, final_state
+        return np.sort(index), finals
 
     def _where(self, index: Index) -> tuple[Any, Any]:
         """Positions of the open row of some slots: one whole row where all are at the same."""
@@ -175,6 +186,6 @@ class SlotColumns:
         self.dist_inputs[where] = dist_inputs
 
 
-def _column(example: Tree, num_rows: int) -> Tree:
-    """Make columns of zeros `[num_rows, B, ...]` for values `[B, ...]`, arrays or tensors."""
-    return tree_map(lambda leaf: np.zeros((num_rows, *leaf.shape), np.asarray(leaf).dtype), example)
+def _column(example: Tree, num_rows: int) -> Any:
+    """Make columns of zeros `[num_rows, B, ...]` for values `[B, ...]`."""
+    return tree_map(lambda leaf: np.zeros((num_rows, *leaf.shape), leaf.dtype), example)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,11 @@ from rl_core.tree import tree_map
 from rl_multiagent.env.agent_env import AgentID
 from rl_multiagent.env.vector import AgentsVectorEnv
 from rl_multiagent.mapping import PolicyMapper
-from rl_multiagent.records import AgentRollouts, AgentsStep, AgentWeights
+from rl_multiagent.records import AgentEpisodes, AgentRollouts, AgentsStep, AgentWeights
 from rl_multiagent.sampling.bad_observations import DroppedRows
 from rl_multiagent.sampling.columns import OpenDecisions, SlotColumns
 from rl_multiagent.sampling.episodes import AgentEpisodeCounter
+from rl_multiagent.sampling.joint import JointRows, JointView
 from rl_multiagent.sampling.recorder import AgentEpisode, AgentEpisodeRecorder
 from rl_multiagent.sampling.slots import Arrival, PolicySlots, batches, put
 
@@ -39,6 +40,7 @@ class MultiAgentRunner:
         *,
         num_steps: int,
         seed: int,
+        joint: Collection[str] = (),
         check_values: bool = True,
         drop_bad_observations: bool = False,
         on_episode_end: Callable[[AgentEpisode], None] | None = None,
@@ -51,6 +53,7 @@ class MultiAgentRunner:
             mapper: Says who plays whom.
             num_steps: T, env steps per slot and rollout.
             seed: Of the env and of the actions.
+            joint: Ids of policies whose rollouts tell what all agents saw, for a critic that looks at everyone.
             check_values: Look for rewards that are not finite and observations outside their space in each rollout.
             drop_bad_observations: Where a connector cannot use an agent's observation, end its segment instead of
                 raising.
@@ -59,6 +62,8 @@ class MultiAgentRunner:
         self.env = env
         self._policies = dict(policies)
         self._mapper = mapper
+        self._joint = frozenset(joint)
+        self._view = JointView(env.layout, env.num_envs) if joint else None
         self.num_steps = num_steps
         self.seed = seed
         self.check_values = check_values
@@ -71,14 +76,14 @@ class MultiAgentRunner:
             name: torch.Generator().manual_seed(stream_seed(seed, "actions", name)) for name in self._policies
         }
         self._counter = AgentEpisodeCounter(env.num_envs, env.layout.agents, mapper.policies)
-        self.episodes: EpisodeStats = self._counter.take()
+        self.episodes: EpisodeStats = self._counter.take()  # AgentEpisodes, always
         self._owner = np.zeros((env.num_envs, env.layout.num_agents), np.int64)
         self._num_episodes = np.zeros(env.num_envs, np.int64)
         self._slots = self._make_slots({})
         self._open: dict[str, OpenDecisions | None] = {}
         self._started = False
 
-    def change(self, policies: Mapping[str, Policy], mapper: PolicyMapper) -> None:
+    def change(self, policies: Mapping[str, Policy], mapper: PolicyMapper, joint: Collection[str] = ()) -> None:
         """Act with other policies, or map them otherwise, from the next episodes on.
 
         Policies that stay go on with their episodes; episodes under way keep who plays them.
@@ -86,6 +91,7 @@ class MultiAgentRunner:
         Args:
             policies: By id, in the order of the mapper's: those that stay, and new ones.
             mapper: Of the same layout.
+            joint: As when the runner was made.
 
         Raises:
             ConfigError: a policy that is to go plays an agent in an episode under way.
@@ -108,6 +114,10 @@ class MultiAgentRunner:
             if name not in self.generators:
                 self.generators[name] = torch.Generator().manual_seed(stream_seed(self.seed, "actions", name))
         self.generators = {name: self.generators[name] for name in names}
+        if self._joint != frozenset(joint):
+            self._joint = frozenset(joint)
+            self._view = JointView(self.env.layout, self.env.num_envs) if joint else None
+            self._started = False  # what was seen before is not known
         kept, self._slots = self._slots, self._make_slots(self._slots)
         if any(slots is not self._slots.get(name) and name in policies for name, slots in kept.items()):
             self._started = False  # policies that stay play other agents from now on: all begin new episodes
@@ -133,7 +143,8 @@ class MultiAgentRunner:
             policy = self._policies[name]
             for group in groups if mapper.is_fixed else ():
                 other = self._policies[group[0]]
-                if len(columns[group[0]]) == len(own) and batches(other, policy):
+                alike = (group[0] in self._joint) == (name in self._joint)
+                if alike and len(columns[group[0]]) == len(own) and batches(other, policy):
                     group.append(name)
                     break
             else:
@@ -177,7 +188,8 @@ class MultiAgentRunner:
         agent_steps = 0
         with torch.inference_mode():
             columns = {
-                name: SlotColumns(slots, self.num_steps, self._open.get(name)) for name, slots in self._slots.items()
+                name: SlotColumns(slots, self.num_steps, self._open.get(name), joint=self._joint_rows(name))
+                for name, slots in self._slots.items()
             }
             dropped = {name: DroppedRows(self.num_steps + 1, slots.num_slots) for name, slots in self._slots.items()}
             noise = {
@@ -204,6 +216,13 @@ class MultiAgentRunner:
             self._recorder.finish(by_policy, self._slots)
         self.episodes = self._counter.take()
         return AgentRollouts(by_policy=by_policy, env_steps=self.num_steps * self.env.num_envs, agent_steps=agent_steps)
+
+    def _joint_rows(self, name: str) -> JointRows | None:
+        """What all agents see, for the slots of a policy whose rollouts tell that."""
+        if self._view is None or name not in self._joint:
+            return None
+        slots = self._slots[name]
+        return JointRows(self._view, slots.env_of, slots.rows % self.env.layout.num_agents)
 
     def _rollouts(self, columns: Mapping[str, SlotColumns], dropped: Mapping[str, DroppedRows]) -> dict[str, Rollout]:
         """Take each policy's rollout out of the columns, and check it."""
@@ -249,6 +268,8 @@ class MultiAgentRunner:
 
     def _receive(self, step: AgentsStep, *, observe: bool) -> dict[str, Arrival]:
         """Let each policy's slots take in a step."""
+        if self._view is not None and observe:
+            self._view.receive(step)
         arrivals = {}
         for name, slots in self._slots.items():
             place = self._mapper.policies.index(name)
@@ -307,7 +328,7 @@ class MultiAgentRunner:
                 "observation_spaces, or set environment(disable_env_checking=True) if you know better."
             )
 
-    def evaluate(self, *, num_episodes: int, seed: int, explore: bool) -> EpisodeStats:
+    def evaluate(self, *, num_episodes: int, seed: int, explore: bool) -> AgentEpisodes:
         """Play exactly so many episodes with the current weights, each env slot its fixed share of them.
 
         The episodes being sampled are given up.
@@ -362,6 +383,7 @@ class MultiAgentRunner:
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
             "counter": tree_map(np.array, self._counter.get_state()),
             "owner": self._owner.copy(),
+            "joint": None if self._view is None else self._view.get_state(),
             "num_episodes": self._num_episodes.copy(),
             "slots": {name: slots.get_state() for name, slots in self._slots.items()},
             "open": {
@@ -398,6 +420,8 @@ class MultiAgentRunner:
             for name, slots in self._slots.items():
                 slots.set_state(state["slots"][name])
             self._open = {name: OpenDecisions(**part) for name, part in state["open"].items()}
+            if self._view is not None:
+                self._view.set_state(state["joint"])
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise CheckpointError(f"The saved state of the env runner does not fit this env: {error!r}.") from error
         self._counter.set_state(state["counter"])

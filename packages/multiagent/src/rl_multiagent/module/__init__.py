@@ -1,0 +1,1 @@
+"""Modules for agents that learn together."""
