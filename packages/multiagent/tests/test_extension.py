@@ -11,6 +11,7 @@ from rl_core.errors import ConfigError
 from rl_core.testing import check_algorithm
 from rl_core.testing.check_algorithm import without_clocks
 from rl_multiagent import MultiAgent, PolicySpec
+from rl_multiagent.selfplay import UniformRandom
 
 
 def one_or_two(agent, episode):
@@ -158,3 +159,24 @@ def test_a_saved_state_does_not_change_while_the_run_goes_on():
     before = copy.deepcopy(saved)
     algorithm.train()
     np.testing.assert_equal(plain(saved), plain(before))
+
+
+class NamesOne(UniformRandom):
+    """Names the number it was told, for sure."""
+
+    def __init__(self, observation_space, action_space, *, number):
+        super().__init__(observation_space, action_space)
+        self.number = number
+
+    def forward_policy(self, obs, state=()):
+        logits, state = super().forward_policy(obs, state)
+        logits[..., self.number] = 1e9
+        return logits, state
+
+
+def test_a_policy_with_a_module_of_its_own_has_the_settings_of_that_module():
+    fixed = PolicySpec(module_class=NamesOne, settings={"rl_module.model_config": {"number": 1}})
+    algorithm = make_config(MultiAgent(policies={"left": PolicySpec(), "right": fixed})).build()
+    policy = algorithm.env_runner.policies["right"]
+    assert {policy.act(np.zeros(3, np.float32))[0] for _ in range(20)} == {1}
+    algorithm.stop()

@@ -8,7 +8,16 @@ from naming_env import NamingEnv, make_config, parameters
 from rl_core import Algorithm, ConnectorState, ObsConnector, SACConfig
 from rl_core.errors import CheckpointError, ConfigError
 from rl_core.testing.check_algorithm import without_clocks
-from rl_multiagent import MultiAgent, PolicySpec, add_policy, load_policy, map_agents, remove_policy, train_policies
+from rl_multiagent import (
+    MultiAgent,
+    PolicySpec,
+    add_policy,
+    load_policy,
+    map_agents,
+    remove_policy,
+    restart_policy,
+    train_policies,
+)
 
 
 def main_against_old(agent, episode):
@@ -160,3 +169,19 @@ def test_a_policy_of_another_env_or_none_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="policies/up"):
         load_policy(algorithm, "left", path, "up")
     assert torch.equal(parameters(algorithm.env_runner.policies["left"]), before)
+
+
+def test_a_policy_that_begins_anew_has_its_first_weights_and_a_new_optimizer():
+    algorithm = make_main()
+    first = parameters(algorithm.env_runner.policies["main"])
+    algorithm.train()
+    algorithm.evaluate(num_episodes=4)
+    before = algorithm.learner.updaters["main"]
+    restart_policy(algorithm, "main")
+    for tensors in algorithm.foreach_env_runner(lambda runner: parameters(runner.policies["main"])):
+        assert torch.equal(tensors, first)
+    assert algorithm.learner.updaters["main"] is not before
+    algorithm.train()
+    assert not torch.equal(parameters(algorithm.env_runner.policies["main"]), first)
+    with pytest.raises(ConfigError, match="no policy 'stranger' learns, only main"):
+        restart_policy(algorithm, "stranger")

@@ -1,6 +1,10 @@
 """Match-makers against numbers worked out by hand, and who plays whom in episodes."""
 
 import collections
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +17,11 @@ from rl_core.errors import ConfigError
 from rl_multiagent import MultiAgent
 from rl_multiagent.env.layout import AgentKind, AgentLayout
 from rl_multiagent.mapping import PolicyMapper
-from rl_multiagent.selfplay import AgainstPool, even, prioritized, unbeaten, uniform
+from rl_multiagent.selfplay import AgainstPool, TakeTurns, even, prioritized, unbeaten, uniform
 
 AGENTS = ("player_0", "player_1")
 MATCH = AgainstPool(AGENTS, "main", ("v1", "v2"), (0.25, 0.75))
+BOTH = TakeTurns((MATCH, AgainstPool(AGENTS, "v1", ("v2",), (1.0,))))
 
 
 @pytest.mark.parametrize(
@@ -77,10 +82,47 @@ def test_who_plays_whom_depends_on_seed_slot_and_number_alone():
         assert (first.assign(place % 4, place) == second.assign(place % 4, place)).all()
 
 
-def test_a_match_is_stored_with_the_config():
-    config = PPOConfig().use(MultiAgent(policies=("main", "v1", "v2"), policy_mapping_fn=MATCH))
+def test_who_plays_whom_is_the_same_in_every_process():
+    script = (
+        "from test_matchmaking import BOTH, make_mapper; mapper = make_mapper(BOTH)\n"
+        "print([mapper.assign(slot, number).tolist() for slot in range(4) for number in range(50)])"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parent)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    ]
+    mapper = make_mapper(BOTH)
+    here = [mapper.assign(slot, number).tolist() for slot in range(4) for number in range(50)]
+    assert said == [f"{here}\n"] * 2
+
+
+def test_matches_take_turns_and_each_has_all_sides_equally_often():
+    mapper, seen = make_mapper(BOTH), collections.Counter()
+    for env_slot in range(3):
+        for number in range(400):
+            seen[env_slot, *mapper.assign(env_slot, number).tolist()] += 1
+    for env_slot in range(3):
+        assert seen[env_slot, 1, 2] == seen[env_slot, 2, 1] == 100
+        for owners in ((0, 1), (0, 2), (1, 0), (2, 0)):
+            assert 10 < seen[env_slot, *owners] < 90
+
+
+def test_taking_turns_needs_matches():
+    with pytest.raises(ConfigError, match="no matches"):
+        TakeTurns(())
+
+
+@pytest.mark.parametrize("match", [MATCH, BOTH])
+def test_a_match_is_stored_with_the_config(match):
+    config = PPOConfig().use(MultiAgent(policies=("main", "v1", "v2"), policy_mapping_fn=match))
     (extension,) = PPOConfig.from_dict(config.to_dict()).extensions
-    assert extension.policy_mapping_fn == MATCH
+    assert extension.policy_mapping_fn == match
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl_core.errors import ConfigError
-from rl_multiagent.selfplay import EloTable, WinTable, expected_score
+from rl_core.sampling.episodes import EpisodeStats
+from rl_multiagent.records import AgentEpisodes
+from rl_multiagent.selfplay import EloTable, WinTable, expected_score, games
 
 
 def test_expected_scores_are_those_of_elos_formula():
@@ -30,6 +32,40 @@ def test_ratings_move_as_worked_out_by_hand():
     assert table["old"] == pytest.approx(985.469509 + 32 * (1 - 0.225305), abs=1e-3)
     assert [player for player, _ in table.ranking()] == ["new", "main", "old"]
     assert table["stranger"] == 1000.0
+
+
+def test_games_of_episodes_are_those_of_two_policies_that_both_took_part():
+    episodes = AgentEpisodes(
+        agents=("left", "middle", "right"),
+        policies=("main", "old"),
+        played_by=np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 1]]),
+        agent_returns=np.array([[1.0, -1.0, -1.0], [0.0, 0.0, 5.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]),
+        took_part=np.array([[True, True, True], [True, True, True], [True, True, True], [True, False, True]]),
+        returns=np.array([-1.0, 5.0, 6.0, 4.0]),
+        lengths=np.array([3, 3, 3, 3]),
+    )
+    assert list(games(episodes)) == [
+        ("main", "old", 1.0),
+        ("old", "main", 0.5),
+        ("old", "main", 0.0),
+        ("main", "old", 0.0),
+        ("old", "main", 0.5),
+    ]
+
+
+def test_episodes_of_one_agent_are_no_games():
+    with pytest.raises(ConfigError, match="episodes are of one agent"):
+        list(games(EpisodeStats(returns=np.ones(1), lengths=np.ones(1, np.int64))))
+
+
+def test_a_player_that_begins_anew_has_no_games():
+    table = WinTable()
+    for other in ("old", "new"):
+        table.record("main", other, 1.0)
+    table.record("old", "new", 1.0)
+    table.forget("main")
+    assert table.num_games("main", "old") == table.num_games("old", "main") == 0
+    assert table.win_rate("old", "new") == 1.0
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc"), st.sampled_from([0.0, 0.5, 1.0]))))

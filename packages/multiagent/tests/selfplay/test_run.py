@@ -6,7 +6,7 @@ import pytest
 from rl_core import PPOConfig
 from rl_core.module import MaskedActorCritic
 from rl_multiagent import MultiAgent, OpenSpielEnv, PolicySpec, add_policy
-from rl_multiagent.selfplay import AgainstPool, PolicyPool, UniformRandom, frozen_copy, prioritized
+from rl_multiagent.selfplay import AgainstPool, PolicyPool, UniformRandom, WinTable, frozen_copy, games, prioritized
 
 pytest.importorskip("pyspiel")
 
@@ -60,6 +60,26 @@ def test_a_copy_from_the_pool_joins_the_run_and_stays_as_it_was():
     assert same(frozen, tensors_of(algorithm.env_runner.policies[name]))
     assert not same(frozen, tensors_of(algorithm.env_runner.policies["main"]))
     assert np.isfinite(result[f"env_runners/policy_episode_return_mean/{name}"])
+    algorithm.stop()
+
+
+def test_random_opponents_draw_in_an_evaluation_without_exploring():
+    algorithm = make_algorithm()
+    episodes = algorithm.env_runner.evaluate(num_episodes=40, seed=0, explore=False)
+    kinds = {(int(length), *returns) for length, returns in zip(episodes.lengths, episodes.agent_returns, strict=True)}
+    assert len(kinds) > 2, "one for each side, if nobody drew"
+    algorithm.stop()
+
+
+def test_ratings_are_fed_from_training_episodes():
+    algorithm, table, returns = make_algorithm(), WinTable(), []
+    for _ in range(3):
+        algorithm.train()
+        for game in games(algorithm.env_runner.episodes):
+            table.record(*game)
+        returns += algorithm.env_runner.episodes.parts["policy_episode_return_mean/main"].tolist()
+    assert table.num_games("main", "random") == algorithm.num_episodes == len(returns)
+    assert table.win_rate("main", "random") == pytest.approx((1 + np.mean(returns)) / 2)
     algorithm.stop()
 
 

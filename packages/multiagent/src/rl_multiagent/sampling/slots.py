@@ -282,15 +282,16 @@ class PolicySlots:
 
         Args:
             noise: `[B, ...]` of the distribution; not used without `explore`.
-            explore: Draw actions; otherwise take the mode.
+            explore: Draw actions; otherwise take the mode, unless the module `always_explores`.
 
         Returns:
             The decision for those slots `[N, ...]`, its `state` that after it; and the env's actions `[N, ...]`.
         """
         index = self.acting
         dist_inputs, state = self._forward(index)
-        distribution = self.policy.module.distribution
-        if explore:
+        module = self.policy.module
+        distribution = module.distribution
+        if explore or module.always_explores:
             action = distribution.sample(dist_inputs, tree_map(lambda leaf: leaf[index], noise))
         else:
             action = distribution.mode(dist_inputs)
