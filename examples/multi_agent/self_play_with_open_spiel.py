@@ -7,7 +7,7 @@ Needs pip install "rl-multiagent[openspiel]".
 Criterion: within 1,000,000 env steps three copies were made, and it wins 95 % of 200 games against random, half as
 either side and with actions drawn from the policy.
 Command: python examples/multi_agent/self_play_with_open_spiel.py --as-test --seed 0
-Reached: on seeds 0, 1, 2: 96.0 %, 97.0 %, 97.0 % after 368,640, 450,560, 573,440 steps (99 to 168 s, on a busy machine).
+Reached: on seeds 0, 1, 2: 96.0 %, 97.0 %, 97.0 % after 368,640, 450,560, 573,440 steps (99 to 168 s, machine busy).
 """
 
 from collections.abc import Mapping
