@@ -69,6 +69,7 @@ MEASUREMENTS = {
     "multiagent": Measurement(
         name="multiagent", value="env_steps_per_s", better="higher", columns=("cpu_share", "episode_return_mean")
     ),
+    "agents": Measurement(name="agents", value="share", better="higher", columns=("agent_steps_per_s", "alone_per_s")),
     "replay": Measurement(name="replay", value="microseconds", better="lower", columns=()),
     "act": Measurement(name="act", value="microseconds", better="lower", columns=()),
     "startup": Measurement(
@@ -107,9 +108,15 @@ CASES = {
         for name, vector in (("sync", "sync"), ("vector", "vector_entry_point"))
     ],
     "multiagent": [
-        _case(name, f"{num_agents} agents, a policy each", num_agents=num_agents, lr=BARELY)
+        _case(name, f"{num_agents} agents, {policies}", num_agents=num_agents, lr=BARELY, shared_policy=shared)
+        for policies, peer, shared in (("a policy each", "rllib", False), ("one policy", "sb3", True))
         for num_agents in (2, 8)
-        for name in ("ours", "rllib")
+        for name in ("ours", peer)
+    ],
+    "agents": [
+        _case("ours", f"{num_agents} agents, {name}", num_agents=num_agents, num_steps=32, vector=vector)
+        for name, vector in (("sync", "sync"), ("vector", "vector_entry_point"))
+        for num_agents in (10, 100, 1000)
     ],
     "replay": [_case("ours", "one call")],
     "act": [_case("ours", "one call")],

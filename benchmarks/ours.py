@@ -209,6 +209,74 @@ def multiagent(work: Work) -> Figures:
     return {**figures, "episode_return_mean": float(returns[-1])}
 
 
+def agents(work: Work) -> Figures:
+    """Measure sampling with one policy for all agents, and stepping the same env with random actions alone.
+
+    They take turns, rollout by rollout, in processor time, and the median of the pairs counts.
+    """
+    import statistics
+
+    from rl_multiagent import MultiAgent, clone_agents
+
+    config_ = config(work).environment(clone_agents(ENV, work.num_agents)).use(MultiAgent())
+    runner = config_.build().env_runner
+    step_alone = _random_play(work, config_)
+    for _ in range(work.warmup):
+        runner.sample()
+        step_alone()
+    pairs: list[tuple[float, float]] = []
+    started = time.perf_counter()
+    while time.perf_counter() - started < work.seconds or len(pairs) < 3:
+        clock = time.process_time()
+        agent_steps = runner.sample().agent_steps
+        sampled = time.process_time()
+        alone = step_alone()
+        pairs.append(((sampled - clock) / agent_steps, (time.process_time() - sampled) / alone))
+    sampling, alone_s = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return {
+        "share": statistics.median(alone / own for own, alone in pairs),
+        "agent_steps_per_s": 1 / sampling,
+        "alone_per_s": 1 / alone_s,
+    }
+
+
+def _random_play(work: Work, config_: Any) -> Any:
+    """Return what steps the envs with random actions for as many steps as a rollout has, and counts the actions."""
+    import numpy as np
+
+    from rl_multiagent.env.make import make_agents_env, make_multi_agent_env
+
+    rng = np.random.default_rng(work.seed)
+    if work.vector != "sync":
+        env = make_agents_env(config_, "sampling")
+        newest = [env.reset(work.seed)]
+
+        def play_arrays() -> int:
+            num_actions = 0
+            for _ in range(work.num_steps):
+                num_actions += int(newest[0].acts.sum())
+                newest[0] = env.step((rng.integers(2, size=(work.num_envs, work.num_agents)),))
+            return num_actions
+
+        return play_arrays
+    envs = [make_multi_agent_env(config_.environment.env, {}) for _ in range(work.num_envs)]
+    acting = [list(env.reset(seed=place)[0]) for place, env in enumerate(envs)]
+
+    def play() -> int:
+        num_actions = 0
+        for _ in range(work.num_steps):
+            for place, env in enumerate(envs):
+                actions = dict(zip(acting[place], rng.integers(2, size=len(acting[place])).tolist(), strict=True))
+                num_actions += len(actions)
+                obs, _, ended, cut, _ = env.step(actions)
+                gone = {agent for flags in (ended, cut) for agent, flag in flags.items() if flag}
+                left = () if "__all__" in gone else [agent for agent in obs if agent not in gone]
+                acting[place] = list(left or env.reset()[0])
+        return num_actions
+
+    return play
+
+
 def replay(work: Work) -> Figures:
     """Measure drawing 256 of a million transitions in proportion to their priorities."""
     import numpy as np

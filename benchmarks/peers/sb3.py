@@ -178,3 +178,65 @@ def learn(work: Work) -> Figures:
         "evaluation_return": float(evaluate.best_mean_reward),
         "reached": bool(evaluate.best_mean_reward >= work.stop_return),
     }
+
+
+def multiagent(work: Work) -> Figures:
+    """Measure `learn` on CartPoles side by side, with one policy for all agents, through PettingZoo and SuperSuit."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.utils import set_random_seed
+    from stable_baselines3.common.vec_env import VecMonitor
+    from supersuit import black_death_v3, concat_vec_envs_v1, pettingzoo_env_to_vec_env_v1
+
+    agents = pettingzoo_env_to_vec_env_v1(black_death_v3(cart_poles(work.num_agents)))
+    envs = concat_vec_envs_v1(agents, work.num_envs, num_cpus=1, base_class="stable_baselines3")
+    set_random_seed(work.seed)  # its env of SuperSuit cannot be seeded
+    model = PPO(
+        "MlpPolicy",
+        VecMonitor(envs),
+        n_steps=work.num_steps,
+        n_epochs=work.num_epochs,
+        batch_size=work.minibatch_size,
+        learning_rate=work.lr,
+        device="cpu",
+    )
+
+    def iterate() -> int:
+        model.learn(work.batch_size * work.num_agents, reset_num_timesteps=False)
+        return work.batch_size
+
+    return measure_rate(work, iterate)
+
+
+def cart_poles(num_agents: int) -> Any:
+    """Make a parallel env of PettingZoo with a CartPole for each agent; agents leave as theirs end."""
+    import gymnasium
+    from pettingzoo import ParallelEnv
+
+    class CartPoles(ParallelEnv):  # type: ignore[misc,type-arg] # the peers are not there when types are checked
+        metadata: dict[str, Any] = {"name": "cart_poles"}  # noqa: RUF012 # as PettingZoo asks for it
+        render_mode = None
+
+        def __init__(self) -> None:
+            self.possible_agents = [f"p{agent}" for agent in range(num_agents)]
+            self.envs = {agent: gymnasium.make(ENV) for agent in self.possible_agents}
+
+        def observation_space(self, agent: str) -> Any:
+            return self.envs[agent].observation_space
+
+        def action_space(self, agent: str) -> Any:
+            return self.envs[agent].action_space
+
+        def reset(self, seed: int | None = None, options: Any = None) -> Any:
+            self.agents = list(self.possible_agents)
+            found = {
+                agent: env.reset(seed=None if seed is None else seed + place)
+                for place, (agent, env) in enumerate(self.envs.items())
+            }
+            return {agent: obs for agent, (obs, _) in found.items()}, {key: {} for key in found}
+
+        def step(self, actions: Any) -> Any:
+            found = {agent: self.envs[agent].step(actions[agent]) for agent in self.agents}
+            self.agents = [agent for agent, (_, _, ended, cut, _) in found.items() if not (ended or cut)]
+            return tuple({agent: part[place] for agent, part in found.items()} for place in range(5))
+
+    return CartPoles()
