@@ -13,13 +13,18 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("examples/*/*.py"))
 RUNS = [
     *SCRIPTS,
+    "examples/actions/nested_action_spaces.py --num-agents 2 --stop-reward -200",
+    "examples/connectors/flatten_observations_dict_space.py --num-agents 2 --stop-reward 800",
+    "examples/connectors/mean_std_filtering.py --num-agents 2 --stop-reward -600",
+    "examples/connectors/prev_actions_prev_rewards.py --num-agents 2 --stop-reward 400",
     "examples/curiosity/intrinsic_curiosity_model_based_curiosity.py --algo dqn",
+    "examples/multi_agent/rock_paper_scissors_heuristic_vs_learned.py --use-lstm",
     "examples/tuned/mujoco_ppo.py --env InvertedDoublePendulum-v5",
     "examples/tuned/mujoco_ppo.py --env Reacher-v5",
     "examples/tuned/mujoco_ppo.py --env Swimmer-v5",
     "examples/tuned/mujoco_ppo.py --env Humanoid-v5",
 ]
-"""All scripts, and again those that have a goal for another algorithm or env."""
+"""All scripts, and again those that have a goal for another algorithm, env or number of agents."""
 CONTROLS = [
     "examples/actions/autoregressive_actions.py --independent-heads",
     "examples/connectors/mean_std_filtering.py --disable-mean-std-filter",
@@ -28,6 +33,7 @@ CONTROLS = [
     "examples/curiosity/intrinsic_curiosity_model_based_curiosity.py --algo ppo --no-curiosity",
     "examples/curiosity/intrinsic_curiosity_model_based_curiosity.py --algo dqn --no-curiosity",
     "examples/learners/ppo_with_custom_loss_fn.py --regularizer-coeff 0",
+    "examples/multi_agent/rock_paper_scissors_learned_vs_learned.py --entropy-coeff 0",
 ]
 """Scripts with the flags that take away what they show."""
 

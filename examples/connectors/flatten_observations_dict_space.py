@@ -2,16 +2,21 @@
 
 Shows: an observation of dicts, tuples, boxes and a discrete part, and the connector that flattens it. The default
 module would ask for the same piece by itself.
-Criterion: evaluation return of 450 (of 500) within 200,000 env steps.
+Criterion: evaluation return of 450 (of 500) within 200,000 env steps; with --num-agents 2 --stop-reward 800 the sum of
+two agents.
 Command: python examples/connectors/flatten_observations_dict_space.py --as-test --seed 0
 Reached: on seeds 0, 1, 2: 481.0, 473.4, 495.8 after 10,240, 15,360, 15,360 steps (2 to 6 s).
+Two agents: 966.4, 817.8, 822.0 after 15,360, 15,360, 10,240.
 """
 
 from rl_connectors import FlattenObs
 from rl_core import PPOConfig
 from rl_core.example import example_parser, run_example
+from rl_multiagent import independent_agents
 
-parser = example_parser(__doc__, env="rl_envs:rl_envs/DictCartPole-v0", stop_reward=450, stop_timesteps=200_000)
+parser = example_parser(
+    __doc__, env="rl_envs:rl_envs/DictCartPole-v0", stop_reward=450, stop_timesteps=200_000, honours=["--num-agents"]
+)
 
 if __name__ == "__main__":
     args = parser.parse_args()
@@ -22,4 +27,4 @@ if __name__ == "__main__":
         .training(train_batch_size_per_learner=1024, minibatch_size=128, num_epochs=10, lr=1e-3)
         .training(gamma=0.98, lambda_=0.9)
     )
-    run_example(config, args)
+    run_example(independent_agents(config, args.num_agents), args)
