@@ -78,10 +78,14 @@ class AgentEpisodeCounter:
             f"agent_episode_return_mean/{agent}": agent_returns[took_part[:, column], column]
             for column, agent in enumerate(self._agents)
         }
-        for place, policy in enumerate(self._policies):
-            own = took_part & (played_by == place)
-            shares = np.where(own, agent_returns, 0.0).sum(1)
-            parts[f"policy_episode_return_mean/{policy}"] = shares[own.any(1)]
+        episode, column = np.nonzero(took_part)
+        place = played_by[episode, column]
+        shares = np.zeros((len(ended), len(self._policies)))
+        played = np.zeros(shares.shape, bool)
+        np.add.at(shares, (episode, place), agent_returns[episode, column])
+        played[episode, place] = True
+        for own, policy in enumerate(self._policies):
+            parts[f"policy_episode_return_mean/{policy}"] = shares[played[:, own], own]
         return AgentEpisodes(
             returns=agent_returns.sum(1),
             lengths=np.array([length for _, length, *_ in ended], np.int64),
