@@ -58,9 +58,11 @@ class LeaguePlayer(Storable):
         return not self.learners or self.learner_share < 1
 
 
-def main_player(name: str = "main", *, freeze_at: float = 0.7, turns: int = 1) -> LeaguePlayer:
-    """Make the player that the league is for: it meets itself, and all frozen policies, the hardest most."""
-    return LeaguePlayer(learners=(name,), freeze_at=freeze_at, turns=turns)
+def main_player(
+    name: str = "main", *, match_maker: MatchMaker = prioritized, freeze_at: float = 0.7, turns: int = 1
+) -> LeaguePlayer:
+    """Make the player that the league is for: it meets itself as often as all frozen policies together."""
+    return LeaguePlayer(learners=(name,), match_maker=match_maker, freeze_at=freeze_at, turns=turns)
 
 
 def main_exploiter(of: str = "main", *, freeze_at: float = 0.7) -> LeaguePlayer:
@@ -68,9 +70,9 @@ def main_exploiter(of: str = "main", *, freeze_at: float = 0.7) -> LeaguePlayer:
     return LeaguePlayer(learners=(of,), learner_share=1.0, freeze_at=freeze_at, restarts=True)
 
 
-def league_exploiter(*, freeze_at: float = 0.7) -> LeaguePlayer:
+def league_exploiter(*, match_maker: MatchMaker = prioritized, freeze_at: float = 0.7) -> LeaguePlayer:
     """Make a player that looks for what nobody in the league has an answer to, then begins anew."""
-    return LeaguePlayer(freeze_at=freeze_at, restarts=True)
+    return LeaguePlayer(match_maker=match_maker, freeze_at=freeze_at, restarts=True)
 
 
 @dataclass(frozen=True)
