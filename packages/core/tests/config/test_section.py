@@ -149,3 +149,8 @@ def test_every_section_is_settings_and_documents_every_field():
     for section in SECTIONS.values():
         assert issubclass(section.settings_class, Settings)
         assert section.settings_class.__doc__
+
+
+def test_a_section_of_the_class_describes_it_and_has_no_settings():
+    assert PPOConfig.training.name == "training"
+    assert not hasattr(PPOConfig.training, "lr")

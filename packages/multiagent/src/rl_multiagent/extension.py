@@ -8,14 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rl_core import AlgorithmConfig, Components, Extension, Policy
-from rl_core.algorithm.components import Context, Purpose, Runner, Updater, make_learner_chain
+from rl_core.algorithm.components import Context, Purpose, Runner, Updater, make_learner_chain, make_policy
 from rl_core.config.codec import Storable
-from rl_core.connect.chain import ActionChain
-from rl_core.connect.required import ActionToEnv
 from rl_core.errors import ConfigError
 from rl_core.learning.optimizer import optimizer_factory
 from rl_core.module.spec import initial_weights
-from rl_core.policy import with_required_connector
 from rl_core.rng import stream_seed
 from rl_multiagent.algorithms.mappo import MAPPOConfig, MAPPOSettings
 from rl_multiagent.critic_learner import CRITIC, CriticLearner
@@ -184,21 +181,8 @@ class MultiAgent(Extension):
     def make_policy(self, name: str, config: AlgorithmConfig, mapper: PolicyMapper, layout: AgentLayout) -> Policy:
         """Build one policy for the spaces of the agents that it plays."""
         kind = self._kind(name, mapper, layout)
-        own = self._config_of(name, config)
-        environment, runners, spec = own.environment.settings, own.env_runners.settings, own.module_spec()
-        spaces = (kind.observation_space, kind.action_space)
-        action_connectors = [
-            *runners.module_to_env_connector,
-            ActionToEnv(clip=environment.clip_actions, rescale=environment.normalize_actions),
-        ]
-        own.check_action_space(ActionChain(action_connectors, kind.action_space).module_space)
-        return Policy(
-            spec,
-            *spaces,
-            obs_connectors=with_required_connector(spec, *spaces, runners.env_to_module_connector),
-            action_connectors=action_connectors,
-            seed=stream_seed(config.debugging.settings.seed, "module", name),
-        )
+        seed = stream_seed(config.debugging.settings.seed, "module", name)
+        return make_policy(self._config_of(name, config), kind.observation_space, kind.action_space, seed=seed)
 
     def _kind(self, name: str, mapper: PolicyMapper, layout: AgentLayout) -> AgentKind:
         """Find the kind of agents that a policy plays."""

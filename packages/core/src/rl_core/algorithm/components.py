@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from gymnasium.spaces import Space
+
 from rl_core.algorithm.callbacks import CallbackList
 from rl_core.config.codec import Storable
 from rl_core.connect.chain import ActionChain
@@ -117,7 +119,8 @@ class Extension(Storable, ABC):
 def make_env_runner(config: AlgorithmConfig, purpose: Purpose, context: Context) -> Runner:
     """Build the in-process env runner."""
     env = make_env(config, purpose)
-    policy = make_policy(config, env)
+    seed = config.debugging.settings.seed
+    policy = make_policy(config, env.observation_space, env.action_space, seed=stream_seed(seed, "module"))
     metrics, callbacks = context.metrics, context.callbacks
     on_episode_end = None
     if purpose == "sampling" and callbacks.listens("on_episode_end"):
@@ -129,7 +132,7 @@ def make_env_runner(config: AlgorithmConfig, purpose: Purpose, context: Context)
         env,
         policy,
         num_steps=config.num_rollout_steps(),
-        seed=stream_seed(config.debugging.settings.seed, purpose),
+        seed=stream_seed(seed, purpose),
         check_values=not config.environment.settings.disable_env_checking,
         drop_bad_observations=config.env_runners.settings.bad_observations == "drop",
         always_rebuild=bool(config.learners.settings.learner_connector),
@@ -165,22 +168,34 @@ def make_env(config: AlgorithmConfig, purpose: Purpose) -> VectorEnv:
     )
 
 
-def make_policy(config: AlgorithmConfig, env: VectorEnv) -> Policy:
-    """Build the policy for an env's spaces."""
-    environment, runners = config.environment.settings, config.env_runners.settings
-    spec = config.module_spec()
-    spaces = (env.observation_space, env.action_space)
+def make_policy(
+    config: AlgorithmConfig, observation_space: Space[Any], action_space: Space[Any], *, seed: int
+) -> Policy:
+    """Build a policy for the spaces of an env, with the module and connectors that the config names.
+
+    Args:
+        config: Of the algorithm that trains it.
+        observation_space: The env's.
+        action_space: The env's.
+        seed: Of the initial weights.
+
+    Raises:
+        UnsupportedSpaceError: the algorithm or the module cannot handle them.
+    """
+    environment, runners, spec = config.environment.settings, config.env_runners.settings, config.module_spec()
     action_connectors = [
         *runners.module_to_env_connector,
         ActionToEnv(clip=environment.clip_actions, rescale=environment.normalize_actions),
     ]
-    config.check_action_space(ActionChain(action_connectors, env.action_space).module_space)
+    config.check_action_space(ActionChain(action_connectors, action_space).module_space)
+    obs_connectors = with_required_connector(spec, observation_space, action_space, runners.env_to_module_connector)
     return Policy(
         spec,
-        *spaces,
-        obs_connectors=with_required_connector(spec, *spaces, runners.env_to_module_connector),
+        observation_space,
+        action_space,
+        obs_connectors=obs_connectors,
         action_connectors=action_connectors,
-        seed=stream_seed(config.debugging.settings.seed, "module"),
+        seed=seed,
     )
 
 

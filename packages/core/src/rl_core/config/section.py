@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from rl_core.config.check import Settings, build_settings, check_names, fields_of, nearest
 from rl_core.errors import ConfigError
@@ -45,9 +45,15 @@ class Section(Generic[P, S]):
         """Learn the section's name from the attribute it is bound to."""
         self.name = name
 
-    def __get__(self, config: C, owner: type[C]) -> BoundSection[P, S, C]:
-        """Return the section of one config."""
-        return BoundSection(self, config)
+    @overload
+    def __get__(self, config: None, owner: type[Any]) -> Self: ...
+
+    @overload
+    def __get__(self, config: C, owner: type[C]) -> BoundSection[P, S, C]: ...
+
+    def __get__(self, config: C | None, owner: type[Any]) -> Self | BoundSection[P, S, C]:
+        """Return the section of one config; of the class, what describes the section."""
+        return self if config is None else BoundSection(self, config)
 
     def __set__(self, config: HasSections, value: Any) -> None:
         """Refuse to be replaced."""
