@@ -13,6 +13,7 @@ from rl_multiagent.env.vector import AgentsVectorEnv
 from rl_multiagent.extension import MultiAgent, PolicySpec
 from rl_multiagent.independent import independent_agents
 from rl_multiagent.mapping import EpisodeInfo
+from rl_multiagent.member import member_policy
 from rl_multiagent.module.agent_heads import AgentHeads
 from rl_multiagent.policies import add_policy, load_policy, map_agents, remove_policy, restart_policy, train_policies
 from rl_multiagent.sampling.recorder import AgentEpisode
@@ -41,6 +42,7 @@ __all__ = [
     "independent_agents",
     "load_policy",
     "map_agents",
+    "member_policy",
     "remove_policy",
     "restart_policy",
     "train_policies",

@@ -6,10 +6,18 @@ import torch
 from gymnasium import spaces
 from naming_env import NamingEnv
 
-from rl_core import Policy
+from rl_core import Policy, PPOConfig
 from rl_core.errors import ConfigError, UnsupportedSpaceError
 from rl_core.testing import check_algorithm, check_module
-from rl_multiagent import COMAConfig, GroupedAgents, MultiAgent, MultiAgentEnv, QMIXConfig, VDNConfig
+from rl_multiagent import (
+    COMAConfig,
+    GroupedAgents,
+    MultiAgent,
+    MultiAgentEnv,
+    QMIXConfig,
+    VDNConfig,
+    member_policy,
+)
 from rl_multiagent.module.members import MemberSettings
 from rl_multiagent.module.team_actor_critic import TeamActorCritic
 from rl_multiagent.module.team_q import MonotonicMixer, TeamQNetwork, TeamQSettings
@@ -78,6 +86,9 @@ def test_members_learn_to_name_what_they_see(kind, tmp_path):
     policy = Policy.from_checkpoint(algorithm.save(tmp_path / "saved"))
     action, _ = policy.act((np.eye(2, dtype=np.float32)[1], np.eye(3, dtype=np.float32)[2]))
     assert action == (1, 2)
+    for place, size in enumerate((2, 3)):
+        member = member_policy(policy, place)
+        assert [member.act(row)[0] for row in np.eye(size, dtype=np.float32)] == list(range(size))
 
 
 @pytest.mark.parametrize("kind", ["qmix", "vdn", "coma"])
@@ -86,6 +97,10 @@ def test_an_illegal_action_is_never_chosen(kind):
     for _ in range(3):
         algorithm.train()
     assert algorithm.evaluate(num_episodes=5)["evaluation/episode_return_mean"] == 10
+    members = [member_policy(algorithm.policy, place) for place in range(2)]
+    for legal in range(3):
+        obs = {"action_mask": np.eye(3, dtype=np.int8)[legal], "what": np.ones(2, np.float32)}
+        assert [member.act(obs)[0] for member in members] == [legal, legal]
 
 
 SPACES = (
@@ -153,3 +168,11 @@ def test_a_group_that_cannot_be_handled_is_refused():
         TeamQNetwork(spaces.Box(-1, 1, (7,)), SPACES[1])
     with pytest.raises(ConfigError, match="have no memory"):
         config_of("qmix").rl_module(model_config={"use_lstm": True}).build()
+
+
+def test_a_member_of_what_is_no_group_is_refused():
+    team = config_of("qmix").build().policy
+    with pytest.raises(ConfigError, match="got place 2, expected 0 to 1"):
+        member_policy(team, 2)
+    with pytest.raises(ConfigError, match="expected one of QMIX, VDN or COMA"):
+        member_policy(PPOConfig().environment("CartPole-v1").build().policy, 0)

@@ -74,21 +74,21 @@ class MemberObs(nn.Module):
         self.are_equal = len(set(self.num_actions)) == 1 and all(
             same_space(members[0], member) is None for member in members
         )
-        self._has_mask = [isinstance(member, spaces.Dict) and MASK in member.spaces for member in members]
+        self.has_mask = [isinstance(member, spaces.Dict) and MASK in member.spaces for member in members]
         to_vector = [_MemberVector(member) for member in members]
-        self._to_vector = nn.ModuleList(to_vector)
+        self.to_vector = nn.ModuleList(to_vector)
         self.sizes = [part.num_features for part in to_vector]
         """Width of each member's vector."""
 
     def forward(self, obs: Tree) -> list[Tensor]:
         """Return the vector `[..., D_i]` of each member."""
-        return [to_vector(own) for to_vector, own in zip(self._to_vector, obs, strict=True)]
+        return [to_vector(own) for to_vector, own in zip(self.to_vector, obs, strict=True)]
 
     def forbid(self, obs: Tree, outputs: Sequence[Tensor], value: float) -> list[Tensor]:
         """Give illegal actions a value; a member without a legal one, whose episode is over, keeps its outputs."""
         return [
             masked_unless_none(own, part[MASK] != 0, value) if has_mask else own
-            for own, part, has_mask in zip(outputs, obs, self._has_mask, strict=True)
+            for own, part, has_mask in zip(outputs, obs, self.has_mask, strict=True)
         ]
 
 
@@ -112,7 +112,7 @@ class MemberNetworks(nn.Module):
             shared: One network for all members, whose sizes are equal; it is told who it plays.
         """
         super().__init__()
-        self._shared = shared
+        self.shared = shared
         if shared:
             sizes, num_outputs = [sizes[0] + len(sizes)], num_outputs[:1]
         gain = settings.policy_head_gain
@@ -120,9 +120,13 @@ class MemberNetworks(nn.Module):
             dense_network(size, outputs, settings, gain=gain) for size, outputs in zip(sizes, num_outputs, strict=True)
         )
 
+    def network_of(self, place: int) -> nn.Module:
+        """Return the network that plays a member; a shared one takes its vector and then, one-hot, its place."""
+        return self.networks[0 if self.shared else place]
+
     def forward(self, vectors: Sequence[Tensor]) -> list[Tensor]:
         """Return each member's outputs."""
-        if not self._shared:
+        if not self.shared:
             return [network(vector) for network, vector in zip(self.networks, vectors, strict=True)]
         stacked = torch.stack(tuple(vectors), -2)
         who = torch.eye(len(vectors), device=stacked.device).expand(*stacked.shape[:-1], -1)

@@ -26,6 +26,8 @@ class TeamActorCritic(RLModule):
     flatten_observations: ClassVar[bool] = False
     learner_only: ClassVar[tuple[str, ...]] = ("value", "q")
     settings_class: ClassVar[type[Settings] | None] = MemberSettings
+    forbidden: ClassVar[float] = torch.finfo(torch.float32).min
+    """Logit of an illegal action."""
 
     def __init__(
         self,
@@ -66,7 +68,7 @@ class TeamActorCritic(RLModule):
 
     def logits(self, obs: Tree) -> list[Tensor]:
         """Return the logits `[..., A_i]` of each member, very low ones for illegal actions."""
-        return self.obs.forbid(obs, self.agents(self.obs(obs)), torch.finfo(torch.float32).min)
+        return self.obs.forbid(obs, self.agents(self.obs(obs)), self.forbidden)
 
     def counterfactual(self, obs: Tree, action: Tree) -> list[Tensor]:
         """Return for each member the group's value `[..., A_i]` of each of its actions, the others doing what they did.

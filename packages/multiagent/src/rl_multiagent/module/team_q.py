@@ -40,6 +40,8 @@ class TeamQNetwork(RLModule):
     flatten_observations: ClassVar[bool] = False
     learner_only: ClassVar[tuple[str, ...]] = ("mixer",)
     settings_class: ClassVar[type[Settings] | None] = TeamQSettings
+    forbidden: ClassVar[float] = FORBIDDEN
+    """Value of an illegal action."""
     epsilon: Tensor
 
     def __init__(
@@ -87,7 +89,7 @@ class TeamQNetwork(RLModule):
 
     def values(self, agents: nn.Module, obs: Tree) -> list[Tensor]:
         """Return the action values `[..., A_i]` that members' networks, these or slower copies, give."""
-        return self.obs.forbid(obs, agents(self.obs(obs)), FORBIDDEN)
+        return self.obs.forbid(obs, agents(self.obs(obs)), self.forbidden)
 
     def state_of(self, obs: Tree) -> Tensor:
         """Return what mixing depends on: all members' observations, `[..., S]`."""
