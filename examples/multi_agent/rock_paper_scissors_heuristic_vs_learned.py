@@ -7,8 +7,8 @@ Criterion: PettingZoo's rps_v2, 15 moves of +1, -1 or 0, as many games against A
 200,000 env steps the learned policy's evaluation return over 200 games is 6.5; with `--use-lstm` 7.2. Who sees only the
 opponent's last move can get 7 at most (all 14 moves after the first against AlwaysSame, nothing against BeatLast).
 Command: python examples/multi_agent/rock_paper_scissors_heuristic_vs_learned.py --as-test --seed 0
-Reached: on seeds 0, 1, 2: 6.65, 6.74, 6.83 after 11,520 steps (6 to 22 s); with `--use-lstm` 8.79, 9.27, 8.85 after 17,280,
-23,040, 17,280 (15 to 42 s, machine busy).
+Reached: on seeds 0, 1, 2: 6.65, 6.74, 6.83 after 11,520 steps (6 to 22 s); with `--use-lstm` 8.79, 9.27, 8.85 after
+17,280, 23,040, 17,280 (15 to 42 s, machine busy).
 """
 
 from collections.abc import Mapping
