@@ -19,9 +19,12 @@ RUNS = [
     "examples/connectors/prev_actions_prev_rewards.py --num-agents 2 --stop-reward 400",
     "examples/curiosity/intrinsic_curiosity_model_based_curiosity.py --algo dqn",
     "examples/multi_agent/rock_paper_scissors_heuristic_vs_learned.py --use-lstm",
+    "examples/multi_agent/two_step_game_with_grouped_agents.py --algo ppo",
+    "examples/multi_agent/two_step_game_with_grouped_agents.py --algo coma",
     "examples/tuned/mujoco_ppo.py --env InvertedDoublePendulum-v5",
     "examples/tuned/mujoco_ppo.py --env Reacher-v5",
     "examples/tuned/mujoco_ppo.py --env Swimmer-v5",
+    "examples/tuned/mujoco_ppo.py --env Hopper-v5",
     "examples/tuned/mujoco_ppo.py --env Humanoid-v5",
 ]
 """All scripts, and again those that have a goal for another algorithm, env or number of agents."""
@@ -33,6 +36,7 @@ CONTROLS = [
     "examples/curiosity/intrinsic_curiosity_model_based_curiosity.py --algo ppo --no-curiosity",
     "examples/curiosity/intrinsic_curiosity_model_based_curiosity.py --algo dqn --no-curiosity",
     "examples/learners/ppo_with_custom_loss_fn.py --regularizer-coeff 0",
+    "examples/multi_agent/two_step_game_with_grouped_agents.py --algo vdn",
     "examples/multi_agent/rock_paper_scissors_learned_vs_learned.py --entropy-coeff 0",
 ]
 """Scripts with the flags that take away what they show."""
