@@ -25,6 +25,8 @@ RUNS = [
     "examples/tuned/mujoco_ppo.py --env Reacher-v5",
     "examples/tuned/mujoco_ppo.py --env Swimmer-v5",
     "examples/tuned/mujoco_ppo.py --env Hopper-v5",
+    "examples/tuned/mujoco_ppo.py --env HalfCheetah-v5",
+    "examples/tuned/mujoco_ppo.py --env Walker2d-v5",
     "examples/tuned/mujoco_ppo.py --env Humanoid-v5",
 ]
 """All scripts, and again those that have a goal for another algorithm, env or number of agents."""

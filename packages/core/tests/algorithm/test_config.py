@@ -96,6 +96,15 @@ def test_diff_names_what_differs_from_the_defaults():
     assert PPOConfig().diff() == {}
 
 
+def test_settings_inside_settings_show_only_what_differs_under_names_that_set_takes():
+    config = PPOConfig().rl_module(model_config={"fcnet_hiddens": (8,)})
+    assert config.diff() == {"rl_module.model_config.fcnet_hiddens": (8,)}
+    twin = PPOConfig()
+    for name, value in config.diff().items():
+        twin.set(name, value)
+    assert twin.to_dict() == config.to_dict()
+
+
 def test_diff_of_a_value_that_cannot_be_compared_names_it():
     config = PPOConfig().environment("A-v0", env_config={"map": np.zeros(3)})
     assert "environment.env_config" in config.diff()

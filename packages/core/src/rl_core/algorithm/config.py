@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from gymnasium.spaces import Space
@@ -274,10 +274,9 @@ class AlgorithmConfig:
         """Return what differs from the defaults, by dotted name, as values to read (not to parse)."""
         default = type(self)()
         return {
-            f"{section}.{field}": getattr(settings, field)
+            name: value
             for section, settings in self._values.items()
-            for field in _field_names(settings)
-            if getattr(settings, field) != getattr(default._values[section], field)
+            for name, value in _differences(settings, default._values[section], where=section)
         }
 
     def __repr__(self) -> str:
@@ -290,6 +289,16 @@ class AlgorithmConfig:
 def _field_names(settings: Settings) -> list[str]:
     """Names of a section's settings."""
     return [field.name for field in dataclasses.fields(settings)]  # type: ignore[arg-type]
+
+
+def _differences(settings: Settings, default: Settings, *, where: str) -> Iterator[tuple[str, Any]]:
+    """Yield what differs from the defaults, by dotted name, in settings inside settings too."""
+    for field in _field_names(settings):
+        value, usual = getattr(settings, field), getattr(default, field)
+        if isinstance(value, Settings) and type(value) is type(usual):
+            yield from _differences(value, usual, where=f"{where}.{field}")
+        elif value != usual:
+            yield f"{where}.{field}", value
 
 
 def _changed(current: Any, name: str, value: Any, *, where: str) -> dict[str, Any]:
