@@ -1,0 +1,67 @@
+"""Policies apart, judged by one critic that sees what all agents see: MAPPO.
+
+Shows: `MAPPOConfig` in place of `PPOConfig`. Each agent acts on its own observation, in training and afterwards; what
+the others see goes to the critic alone. With `--as-test` agents first learn on their own for as many steps (PPO, a
+policy and value function each, the method of pettingzoo_independent_learning.py). `--env` is spread, MPE's, or pursuit,
+whose envs are slow. Needs pip install "rl-multiagent[mpe]".
+Criterion: after 240,000 env steps an evaluation return (sum over agents, 100 episodes) above that of agents that
+learned on their own for as many.
+Command: python examples/multi_agent/pettingzoo_shared_value_function.py --as-test --seed 0
+Reached: on seeds 0, 1, 2:
+"""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from mpe2 import simple_spread_v3
+from pettingzoo import ParallelEnv
+from pettingzoo.sisl import pursuit_v5
+
+from rl_core import AlgorithmConfig, PPOConfig
+from rl_core.example import Verdict, example_parser, finish_example, train_example
+from rl_multiagent import MAPPOConfig, MultiAgent
+
+
+def spread(_: dict[str, Any]) -> ParallelEnv:
+    """Three agents shall cover three landmarks and not collide."""
+    return simple_spread_v3.parallel_env(max_cycles=25)
+
+
+def pursuit(_: dict[str, Any]) -> ParallelEnv:
+    """Eight pursuers shall catch 30 evaders on a grid."""
+    return pursuit_v5.parallel_env(max_cycles=500)
+
+
+ENVS: dict[str, tuple[Callable[[dict[str, Any]], ParallelEnv], list[str]]] = {
+    "spread": (spread, [f"agent_{place}" for place in range(3)]),
+    "pursuit": (pursuit, [f"pursuer_{place}" for place in range(8)]),
+}
+
+
+def config_of(base: AlgorithmConfig, args: argparse.Namespace) -> AlgorithmConfig:
+    """Complete a config of PPO or MAPPO: they differ in nothing else."""
+    env, agents = ENVS[args.env]
+    return (
+        base.environment(env)
+        .env_runners(num_envs_per_env_runner=16)
+        .training(train_batch_size_per_learner=4000, minibatch_size=500, num_epochs=10, lr=5e-4, gamma=0.95)
+        .training(lambda_=0.95, entropy_coeff=0.01)
+        .use(MultiAgent(policies=tuple(agents)))
+    )
+
+
+parser = example_parser(__doc__, env="spread", stop_timesteps=240_000)
+parser.set_defaults(evaluation_duration=100)
+
+if __name__ == "__main__":
+    args = parser.parse_args()
+    checks: list[Verdict] = []
+    if args.as_test:
+        apart = train_example(config_of(PPOConfig(), args), args, evaluate_every=80_000)
+        apart.algorithm.stop()
+    together = train_example(config_of(MAPPOConfig(), args), args, evaluate_every=80_000)
+    if args.as_test:
+        figures = f"{together.evaluation_return:.1f} with one critic, {apart.evaluation_return:.1f} each on their own"
+        checks.append((together.evaluation_return > apart.evaluation_return, figures))
+    finish_example(together, args, *checks)
