@@ -185,3 +185,13 @@ def test_a_policy_that_begins_anew_has_its_first_weights_and_a_new_optimizer():
     assert not torch.equal(parameters(algorithm.env_runner.policies["main"]), first)
     with pytest.raises(ConfigError, match="no policy 'stranger' learns, only main"):
         restart_policy(algorithm, "stranger")
+
+
+def test_a_policy_that_begins_anew_has_its_first_statistics():
+    algorithm = make_config().env_runners(env_to_module_connector=(CountObservations(),)).build()
+    algorithm.train()
+    assert algorithm.env_runner.get_weights()["left"].connector_state[0] > 0
+    restart_policy(algorithm, "left")
+    weights = algorithm.env_runner.get_weights()
+    assert weights["left"].connector_state == (0.0,)
+    assert weights["right"].connector_state[0] > 0

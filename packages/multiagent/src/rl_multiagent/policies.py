@@ -177,11 +177,13 @@ def _change(algorithm: Algorithm, *, weights: Mapping[str, Policy] | None = None
         policies = {
             name: runner.policies.get(name) or after.make_policy(name, config, mapper, layout) for name in after.specs
         }
-        for name, source in (weights or {}).items():
-            policies[name].set_weights(
-                Weights(version=source.version, tensors=source.module.state_dict(), connector_state=source.shared)
-            )
         runner.change(policies, mapper, after.judged_together(config))
+        runner.set_weights(
+            {
+                name: Weights(version=source.version, tensors=source.module.state_dict(), connector_state=source.shared)
+                for name, source in (weights or {}).items()
+            }
+        )
 
     algorithm.foreach_env_runner(change_runner)
     policies = algorithm.env_runner.policies
