@@ -15,10 +15,7 @@ from rl_core.module.rl_module import RLModule
 from rl_core.module.spec import ModuleSpec
 from rl_core.records import Tree
 from rl_multiagent.module.members import MASK, masked_unless_none
-from rl_multiagent.module.team_actor_critic import TeamActorCritic
-from rl_multiagent.module.team_q import TeamQNetwork
-
-Team = TeamQNetwork | TeamActorCritic
+from rl_multiagent.module.team import TeamModule
 
 
 def member_policy(policy: Policy, place: int) -> Policy:
@@ -36,7 +33,7 @@ def member_policy(policy: Policy, place: int) -> Policy:
         >>> action, state = member_policy(policy, 1).act(what_the_second_sees)
     """
     team = policy.module
-    if not isinstance(team, Team):
+    if not isinstance(team, TeamModule):
         raise ConfigError(
             f"member_policy: got a policy whose module is {type(team).__name__}, expected one of QMIX, VDN or COMA."
         )
@@ -62,7 +59,7 @@ class Member(RLModule):
     flatten_observations: ClassVar[bool] = False
     _who: Tensor
 
-    def __init__(self, team: Team, place: int) -> None:
+    def __init__(self, team: TeamModule, place: int) -> None:
         """Share the networks of a group.
 
         Args:

@@ -62,7 +62,7 @@ def _advantage(module: TeamActorCritic, obs: Any, action: Any) -> Tensor:
 
     `A_i(s, u) = Q(s, u) - sum over a of pi_i(a) Q(s, (u without u_i, a))`. Source: Foerster et al. 2018, equation 4.
     """
-    members = zip(module.counterfactual(obs, action), module.logits(obs), action, strict=True)
+    members = zip(module.counterfactual(obs, action), module.outputs(module.agents, obs), action, strict=True)
     return torch.stack([select(q, own) - (logits.softmax(-1) * q).sum(-1) for q, logits, own in members], -1)
 
 
@@ -72,7 +72,7 @@ def loss(module: TeamActorCritic, batch: Batch, settings: COMASettings) -> tuple
     if settings.normalize_advantage:
         std, mean = torch.std_mean(advantage)
         advantage = (advantage - mean) / (std + 1e-8)
-    log_probs = [logits.log_softmax(-1) for logits in module.logits(batch.obs)]
+    log_probs = [logits.log_softmax(-1) for logits in module.outputs(module.agents, batch.obs)]
     log_prob = torch.stack([select(own, action) for own, action in zip(log_probs, batch.action, strict=True)], -1)
     entropy = -torch.stack([(own.exp() * own).sum(-1).mean() for own in log_probs]).sum()
     policy_loss = -(advantage * log_prob).sum(-1).mean()

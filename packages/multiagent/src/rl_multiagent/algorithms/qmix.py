@@ -64,12 +64,12 @@ def losses(
     module: TeamQNetwork, targets: Mapping[str, Any], batch: Transitions, settings: QMIXSettings, draw: Draw
 ) -> Losses:
     """Temporal-difference loss of the group's value."""
-    q = module.values(module.agents, batch.obs)
+    q = module.outputs(module.agents, batch.obs)
     chosen = torch.stack([select(values, action) for values, action in zip(q, batch.action, strict=True)], -1)
     prediction = module.mixer(chosen, module.state_of(batch.obs))
     with torch.no_grad():
-        next_q = module.values(targets["agents"], batch.next_obs)
-        choosers = module.values(module.agents, batch.next_obs) if settings.double_q else next_q
+        next_q = module.outputs(targets["agents"], batch.next_obs)
+        choosers = module.outputs(module.agents, batch.next_obs) if settings.double_q else next_q
         best = [double_q_value(values, chooser) for values, chooser in zip(next_q, choosers, strict=True)]
         next_value = targets["mixer"](torch.stack(best, -1), module.state_of(batch.next_obs))
         goal = td_target(batch.reward, batch.discount, next_value)

@@ -11,23 +11,21 @@ from torch.nn import functional
 
 from rl_core.config.check import Settings
 from rl_core.module.encoders import dense_network
-from rl_core.module.rl_module import RLModule
 from rl_core.records import Tree
-from rl_multiagent.module.members import MemberNetworks, MemberObs, MemberSettings
+from rl_multiagent.module.members import MemberNetworks, MemberSettings
+from rl_multiagent.module.team import TeamModule
 
 
-class TeamActorCritic(RLModule):
+class TeamActorCritic(TeamModule):
     """A policy for each member of a group; critics of the group's return, which only the learner needs.
 
-    `agents` are the members' policies. `value` estimates the return from all observations; `q` for each member that
-    from all observations and what the others did, for each of the member's actions.
+    `value` estimates the return from all observations; `q` for each member that from all observations and what the
+    others did, for each of the member's actions.
     """
 
-    flatten_observations: ClassVar[bool] = False
     learner_only: ClassVar[tuple[str, ...]] = ("value", "q")
     settings_class: ClassVar[type[Settings] | None] = MemberSettings
     forbidden: ClassVar[float] = torch.finfo(torch.float32).min
-    """Logit of an illegal action."""
 
     def __init__(
         self,
@@ -35,40 +33,22 @@ class TeamActorCritic(RLModule):
         action_space: spaces.Space[Any],
         settings: MemberSettings | None = None,
     ) -> None:
-        """Build the networks, with weights from torch's global random state.
-
-        Args:
-            observation_space: Tuple, see `MemberObs`.
-            action_space: Tuple of Discrete.
-            settings: None takes the defaults.
-
-        Raises:
-            UnsupportedSpaceError: the spaces are not those of a group.
-        """
-        obs = MemberObs(observation_space, action_space, name="TeamActorCritic")
-        super().__init__(observation_space, action_space)
+        """Build the networks; see `TeamModule`."""
         settings = settings or MemberSettings()
-        self.settings = settings
-        self.obs = obs
-        shared = settings.share_members and obs.are_equal
-        num_actions, num_state = obs.num_actions, sum(obs.sizes)
-        self.agents = MemberNetworks(obs.sizes, num_actions, settings.model, shared=shared)
+        super().__init__(observation_space, action_space, settings)
+        num_actions, num_state = self.obs.num_actions, sum(self.obs.sizes)
         self.value: nn.Module = dense_network(num_state, 1, settings.model, gain=settings.model.value_head_gain)
         sizes = [num_state + sum(num_actions)] * len(num_actions)
         self.q = MemberNetworks(sizes, num_actions, settings.model, shared=len(set(num_actions)) == 1)
 
     def forward_policy(self, obs: Tree, state: Tree) -> tuple[Tensor, Tree]:
         """Return the members' logits, one after the other."""
-        return torch.cat(self.logits(obs), -1), state
+        return torch.cat(self.outputs(self.agents, obs), -1), state
 
     def forward_value(self, obs: Tree, state: Tree = ()) -> Tensor:
         """Return the group's value `[...]`."""
         value: Tensor = self.value(torch.cat(self.obs(obs), -1))
         return value.squeeze(-1)
-
-    def logits(self, obs: Tree) -> list[Tensor]:
-        """Return the logits `[..., A_i]` of each member, very low ones for illegal actions."""
-        return self.obs.forbid(obs, self.agents(self.obs(obs)), self.forbidden)
 
     def counterfactual(self, obs: Tree, action: Tree) -> list[Tensor]:
         """Return for each member the group's value `[..., A_i]` of each of its actions, the others doing what they did.

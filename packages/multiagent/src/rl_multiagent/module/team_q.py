@@ -13,9 +13,9 @@ from torch.nn import functional
 from rl_core.config.check import Range, Settings
 from rl_core.module.distribution import Nested
 from rl_core.module.exploration import FORBIDDEN, EpsilonGreedy
-from rl_core.module.rl_module import RLModule
 from rl_core.records import Tree
-from rl_multiagent.module.members import MemberNetworks, MemberObs, MemberSettings
+from rl_multiagent.module.members import MemberSettings
+from rl_multiagent.module.team import TeamModule
 
 Mixer = Literal["qmix", "vdn"]
 
@@ -30,18 +30,15 @@ class TeamQSettings(MemberSettings):
     """Units of the mixing network."""
 
 
-class TeamQNetwork(RLModule):
+class TeamQNetwork(TeamModule):
     """A value for each action of each member of a group; members act greedily but for `epsilon`.
 
-    `agents` are the members' networks. `mixer` makes the group's value of theirs and of all their observations; only
-    the learner needs it.
+    `mixer` makes the group's value of its members' and of all their observations; only the learner needs it.
     """
 
-    flatten_observations: ClassVar[bool] = False
     learner_only: ClassVar[tuple[str, ...]] = ("mixer",)
     settings_class: ClassVar[type[Settings] | None] = TeamQSettings
     forbidden: ClassVar[float] = FORBIDDEN
-    """Value of an illegal action."""
     epsilon: Tensor
 
     def __init__(
@@ -50,26 +47,13 @@ class TeamQNetwork(RLModule):
         action_space: spaces.Space[Any],
         settings: TeamQSettings | None = None,
     ) -> None:
-        """Build the networks, with weights from torch's global random state.
-
-        Args:
-            observation_space: Tuple, see `MemberObs`.
-            action_space: Tuple of Discrete.
-            settings: None takes the defaults.
-
-        Raises:
-            UnsupportedSpaceError: the spaces are not those of a group.
-        """
-        obs = MemberObs(observation_space, action_space, name="TeamQNetwork")
-        super().__init__(observation_space, action_space)
+        """Build the networks; see `TeamModule`."""
         settings = settings or TeamQSettings()
-        self.settings = settings
-        self.obs = obs
-        self.distribution = Nested(tuple(EpsilonGreedy(num_actions) for num_actions in obs.num_actions))
-        shared = settings.share_members and obs.are_equal
-        self.agents = MemberNetworks(obs.sizes, obs.num_actions, settings.model, shared=shared)
+        super().__init__(observation_space, action_space, settings)
+        sizes = self.obs.sizes
+        self.distribution = Nested(tuple(EpsilonGreedy(num_actions) for num_actions in self.obs.num_actions))
         self.mixer: nn.Module = (
-            MonotonicMixer(len(obs.sizes), sum(obs.sizes), settings.mixing_embed_dim)
+            MonotonicMixer(len(sizes), sum(sizes), settings.mixing_embed_dim)
             if settings.mixer == "qmix"
             else SumMixer()
         )
@@ -77,19 +61,15 @@ class TeamQNetwork(RLModule):
 
     def forward_policy(self, obs: Tree, state: Tree) -> tuple[Tensor, Tree]:
         """Return each member's action values and epsilon, see `EpsilonGreedy`, one after the other."""
-        q = self.values(self.agents, obs)
+        q = self.outputs(self.agents, obs)
         epsilon = self.epsilon.expand(*q[0].shape[:-1], 1)
         return torch.cat([part for values in q for part in (values, epsilon)], -1), state
 
     def forward_value(self, obs: Tree, state: Tree = ()) -> Tensor:
         """Return the group's value `[...]` of the best actions; for the learner, which has the mixer."""
-        best = torch.stack([values.amax(-1) for values in self.values(self.agents, obs)], -1)
+        best = torch.stack([values.amax(-1) for values in self.outputs(self.agents, obs)], -1)
         value: Tensor = self.mixer(best, self.state_of(obs))
         return value
-
-    def values(self, agents: nn.Module, obs: Tree) -> list[Tensor]:
-        """Return the action values `[..., A_i]` that members' networks, these or slower copies, give."""
-        return self.obs.forbid(obs, agents(self.obs(obs)), self.forbidden)
 
     def state_of(self, obs: Tree) -> Tensor:
         """Return what mixing depends on: all members' observations, `[..., S]`."""
