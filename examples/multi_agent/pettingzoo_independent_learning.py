@@ -4,9 +4,11 @@ Shows: a function that makes a parallel env of PettingZoo is all that `environme
 MPE one agent knows the goal and speaks, the other hears it and moves; they have other spaces and the same reward. Needs
 pip install "rl-multiagent[mpe]".
 Criterion: within 100,000 env steps an evaluation return (sum over agents, 200 episodes) that is above that of random
-actions by 5 standard errors, and at least what RLlib reaches.
+actions by 5 standard errors, and at least what RLlib 2.60's PPO reaches with 100,000: -29.4, -29.4, -30.8 on seeds 0,
+1, 2, each with a standard error of 1.6 (benchmarks/peers/rllib_mpe.py simple_speaker_listener_v4 --policies own).
 Command: python examples/multi_agent/pettingzoo_independent_learning.py --as-test --seed 0
-Reached:
+Reached: on seed 0 -27.6 after 100,000 steps (48 s). Not on seeds 1, 2: -34.0, -33.0. All are 7 to 9 standard errors
+above random.
 """
 
 from collections.abc import Mapping

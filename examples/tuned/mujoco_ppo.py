@@ -16,7 +16,7 @@ Reached: on seeds 0, 1, 2, the machine shared:
     Swimmer-v5                 142.0, 179.1, 127.1     after 61,440, 122,880, 61,440 steps (76 to 156 s)
     Hopper-v5                  2714.7, 2284.2, 2256.5  after 225,280, 307,200, 307,200 steps (99 s alone on a core)
     HalfCheetah-v5             2069.1, 2155.0, 2153.8  after 122,880, 143,360, 143,360 steps (60 to 194 s)
-    Walker2d-v5                3508.3, 3790.3, WALKER  after 552,960, 880,640, WALKER steps (272 to 506 s)
+    Walker2d-v5                3508.3, 3790.3, 3543.3  after 552,960, 880,640, 573,440 steps (272 to 506 s)
     Humanoid-v5                350.0, 362.0, 331.1     after 61,440 steps each (99 to 227 s)
 """
 
