@@ -193,5 +193,8 @@ def _change(algorithm: Algorithm, *, weights: Mapping[str, Policy] | None = None
         if after.is_trained(name, policy)
     }
     assert isinstance(algorithm.env_runner, MultiAgentRunner), "the extension made it"
-    learner.critic = learner.critic or after.make_critic(config, algorithm.env_runner.env.layout)
+    if not after.judged_together(config):
+        learner.critic = None
+    elif learner.critic is None:
+        learner.critic = after.make_critic(config, algorithm.env_runner.env.layout)
     config.extensions = tuple(after if extension is before else extension for extension in config.extensions)

@@ -9,7 +9,7 @@ from rl_core.errors import ConfigError
 from rl_core.learning.optimizer import FlatAdam
 from rl_core.ops.returns import gae
 from rl_core.testing import check_algorithm
-from rl_multiagent import MAPPOConfig, MultiAgent, PolicySpec, add_policy, train_policies
+from rl_multiagent import MAPPOConfig, MultiAgent, PolicySpec, add_policy, map_agents, remove_policy, train_policies
 from rl_multiagent.algorithms.mappo import MAPPOSettings
 from rl_multiagent.critic_learner import CriticLearner
 from rl_multiagent.module.actor import Actor
@@ -69,6 +69,29 @@ def test_a_policy_with_the_critic_joins_a_run_without_one():
     assert np.isfinite(result["learner/central_critic/value_loss"])
     train_policies(algorithm, ("one",))
     assert np.isnan(algorithm.train()["learner/central_critic/value_loss"])
+
+
+def side_by_side(agent, episode):
+    return {"left": "one", "right": "two"}[agent]
+
+
+def one_alone(agent, episode):
+    return "one"
+
+
+def test_a_critic_goes_with_the_last_policy_that_it_judges(tmp_path):
+    policies = {"one": PolicySpec(), "two": PolicySpec(algorithm=MAPPOConfig)}
+    algorithm = make_config(MultiAgent(policies=policies, policy_mapping_fn=side_by_side), alike=True).build()
+    algorithm.train()
+    with pytest.raises(ConfigError, match="no agent is mapped to 'two'"):
+        map_agents(algorithm, {"left": "one", "right": "one"})
+    map_agents(algorithm, one_alone)
+    algorithm.train()
+    remove_policy(algorithm, "two")
+    assert set(algorithm.learner.learners) == {"one"}
+    restored = make_config(MultiAgent(policies=("one",), policy_mapping_fn=one_alone), alike=True).build()
+    restored.restore(algorithm.save(tmp_path / "saved"))
+    assert np.isfinite(restored.train()["learner/one/policy_loss"])
 
 
 def test_targets_are_those_of_the_equations():

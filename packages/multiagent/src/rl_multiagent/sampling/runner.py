@@ -94,9 +94,16 @@ class MultiAgentRunner:
             joint: As when the runner was made.
 
         Raises:
-            ConfigError: a policy that is to go plays an agent in an episode under way.
+            ConfigError: a policy that is to go plays an agent in an episode under way, or a fixed mapping leaves one
+                without agents.
         """
         before, names = self._mapper.policies, mapper.policies
+        for name in names:
+            if not mapper.columns(name):
+                raise ConfigError(
+                    f"policy_mapping_fn: no agent is mapped to {name!r}. Map one to it, or map agents by a function, "
+                    "which may leave policies out; remove_policy can take it away when its episodes have ended."
+                )
         gone = [place for place, name in enumerate(before) if policies.get(name) is not self._policies[name]]
         if self._started:
             for env_slot, column in np.argwhere(np.isin(self._owner, gone))[:1]:
