@@ -24,6 +24,7 @@ from rl_core.connect.protocol import NO_SLOTS, ActionConnector, ObsConnector
 from rl_core.connect.required import FlattenObs
 from rl_core.env.spaces import space_from_json, space_to_json
 from rl_core.errors import CheckpointError, RLError
+from rl_core.module.images import ImageEncoder
 from rl_core.module.rl_module import RLModule
 from rl_core.module.spec import ModuleSpec
 from rl_core.records import Step, Tree, Weights
@@ -89,6 +90,8 @@ class Policy:
             if hasattr(self.module, part):
                 delattr(self.module, part)
         self.module.requires_grad_(False)
+        for encoder in _image_encoders(self.module):
+            encoder.hold_weights()
         self.shared: tuple[Tree, ...] = self.obs_chain.shared(self.obs_chain.initial_state(1))
         self.version = 0
         self._seed = seed
@@ -264,6 +267,9 @@ def load_tensors(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *
         with torch.no_grad():
             if own:
                 torch._foreach_copy_(list(own.values()), [tensors[name] for name in own])
+        for encoder in _image_encoders(module):
+            if encoder.holds_weights:
+                encoder.hold_weights()
         return
     problems = [f"{name} is missing" for name in own if name not in tensors]
     problems += [f"{name} is not in this module" for name in tensors if name not in own]
@@ -273,6 +279,10 @@ def load_tensors(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *
         if name in tensors and tensors[name].shape != tensor.shape
     ]
     raise CheckpointError(f"The weights of {what} do not fit {type(module).__name__}: " + "; ".join(problems[:8]))
+
+
+def _image_encoders(module: torch.nn.Module) -> list[ImageEncoder]:
+    return [part for part in module.modules() if isinstance(part, ImageEncoder)]
 
 
 def with_required_connector(

@@ -27,7 +27,7 @@ from rl_core.migrate import (
 from rl_core.migrate.inert import Record, parse_pickle
 from rl_core.migrate.values import to_array
 from rl_core.module import ActorCritic
-from rl_core.module.networks import same_padding
+from rl_core.module.images import same_padding
 from rl_core.testing import check_module
 
 FIXTURES = Path(__file__).parent / "fixtures"

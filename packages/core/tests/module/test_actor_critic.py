@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from rl_core.errors import ConfigError, UnsupportedSpaceError
 from rl_core.module.actor_critic import ActorCritic
-from rl_core.module.networks import CNN
+from rl_core.module.images import CNN
 from rl_core.module.settings import ModelSettings
 from rl_core.module.spec import ModuleSpec
 from rl_core.testing.check_module import check_module

@@ -7,8 +7,9 @@ from torch.nn import functional
 
 from rl_core.env.spaces import flatten_batch
 from rl_core.errors import UnsupportedSpaceError
-from rl_core.module.encoders import FusionEncoder, ImpalaCNN, ToVector, _VectorEncoder, make_encoder
-from rl_core.module.networks import CNN, MLP, NormedMLP
+from rl_core.module.encoders import FusionEncoder, ToVector, _VectorEncoder, make_encoder
+from rl_core.module.images import CNN, ImpalaCNN
+from rl_core.module.networks import MLP, NormedMLP
 from rl_core.module.settings import ModelSettings
 
 IMAGE = spaces.Box(0, 255, (12, 10, 3), np.uint8)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rl_core.errors import ConfigError
 from rl_core.module.distribution import distribution_for
-from rl_core.module.networks import same_padding
+from rl_core.module.images import same_padding
 from rl_core.module.rl_module import RLModule
 from rl_core.tree import Tree
 

@@ -11,12 +11,12 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rl_core.errors import UnsupportedSpaceError
-from rl_core.module.initialize import HIDDEN_GAIN, Initializer, initialize, initializer_for
-from rl_core.module.networks import CNN, MLP, SMALLEST_SIDE, ChannelNorm, Encoder, NormedMLP, as_planes, image_shape
+from rl_core.module.images import CNN, SMALLEST_SIDE, ImpalaCNN, image_shape
+from rl_core.module.initialize import initializer_for
+from rl_core.module.networks import MLP, Encoder, NormedMLP
 from rl_core.module.settings import ModelSettings
 from rl_core.tree import Tree, tree_map
 
-_IMPALA_HIDDENS = (256,)
 DensePart = Literal["fcnet", "fusionnet", "head_fcnet"]
 """A part of the network that is dense layers."""
 
@@ -214,59 +214,3 @@ class FusionEncoder(Encoder):
         tree_map(lambda place, leaf: features.append(self.parts[place](leaf)), self._places, obs)
         joined: Tensor = self.fusion(torch.cat(features, -1))
         return joined
-
-
-class _Residual(nn.Module):
-    """`x + conv(relu(conv(relu(x))))`."""
-
-    def __init__(self, channels: int, initializer: Initializer, use_layernorm: bool) -> None:
-        super().__init__()
-        self.first = _convolution(channels, channels, initializer, use_layernorm)
-        self.second = _convolution(channels, channels, initializer, use_layernorm)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Keep the shape `[N, C, H, W]`."""
-        result: Tensor = x + self.second(torch.relu(self.first(torch.relu(x))))
-        return result
-
-
-class ImpalaCNN(Encoder):
-    """Residual convolutions on images `[..., H, W, C]` or `[..., C, H, W]`, to features `[..., F]`.
-
-    Each section is a convolution, a maximum over 3 x 3 pixels with stride 2 and two residual blocks; dense layers
-    follow. Activations are relu.
-
-    Source: Espeholt et al. 2018, IMPALA, figure 3 (right).
-    """
-
-    def __init__(self, space: spaces.Box, settings: ModelSettings) -> None:
-        """Make and initialise the layers."""
-        super().__init__()
-        self.channels_first, channels, height, width = image_shape(space)
-        self.in_bfloat16 = settings.conv_dtype == "bfloat16"
-        initializer, normed = initializer_for(settings, "conv"), settings.conv_use_layernorm
-        layers: list[nn.Module] = []
-        for num_filters in settings.conv_channels:
-            layers += [_convolution(channels, num_filters, initializer, normed), nn.MaxPool2d(3, 2, 1)]
-            layers += [_Residual(num_filters, initializer, normed), _Residual(num_filters, initializer, normed)]
-            channels, height, width = num_filters, (height + 1) // 2, (width + 1) // 2
-        self.sections = nn.Sequential(*layers)
-        hiddens = _IMPALA_HIDDENS if settings.post_fcnet_hiddens is None else settings.post_fcnet_hiddens
-        sizes = (channels * height * width, *hiddens)
-        self.dense = MLP(sizes, activation="relu", activate_last=True, initializer=initializer)
-        self.num_features = sizes[-1]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images with any leading axes to `[..., F]`."""
-        leading = x.shape[:-3]
-        x = as_planes(x, self.channels_first)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.in_bfloat16):
-            features: Tensor = self.dense(torch.relu(self.sections(x)).flatten(1)).float()
-        return features.reshape(*leading, self.num_features)
-
-
-def _convolution(num_in: int, num_out: int, initializer: Initializer, use_layernorm: bool) -> nn.Module:
-    """Make a convolution of 3 x 3 pixels that keeps the size of the image, normalised over channels if asked."""
-    layer = nn.Conv2d(num_in, num_out, 3, padding=1)
-    initialize(layer.weight, layer.bias, initializer, HIDDEN_GAIN)  # type: ignore[arg-type]
-    return nn.Sequential(layer, ChannelNorm(num_out)) if use_layernorm else layer

@@ -1,22 +1,18 @@
-"""The building blocks of encoders and heads: dense and convolutional networks, and their activations."""
+"""The building blocks of encoders and heads: dense networks and their activations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rl_core.errors import UnsupportedSpaceError
 from rl_core.module.initialize import HIDDEN_GAIN, Initializer, initialize
-from rl_core.module.settings import Activation, Filter
+from rl_core.module.settings import Activation
 
-SMALLEST_SIDE = 5
-"""Of an image, in pixels, for the default convolutions."""
 SMALL = 512
 """Up to this many numbers the one call of torch.tanh is faster than three others."""
 
@@ -157,155 +153,3 @@ class NormedMLP(Encoder):
             x = norm(dense(x))
             x = x if self._activate is None else self._activate(x)
         return x
-
-
-class CNN(Encoder):
-    """Convolutions and dense layers on images: `[..., H, W, C]` or `[..., C, H, W]` to features `[..., F]`.
-
-    The channels are the first axis if it is shorter than the last, else the last one. uint8 images are divided by 255,
-    float images are taken as they are.
-    """
-
-    def __init__(
-        self,
-        space: spaces.Box,
-        *,
-        filters: Sequence[Filter] | None = None,
-        hiddens: Sequence[int] | None = None,
-        activation: Activation = "relu",
-        initializer: Initializer = "orthogonal",
-        use_layernorm: bool = False,
-        dtype: Literal["float32", "bfloat16"] = "float32",
-    ) -> None:
-        """Make and initialise the layers.
-
-        Args:
-            space: Box of three axes.
-            filters: Channels, kernel, stride and perhaps padding of each convolution; None chooses by
-                `default_filters`.
-            hiddens: Units of the dense layers after the convolutions; None chooses by `default_filters`.
-            activation: Function after every layer.
-            initializer: See `initialize`.
-            use_layernorm: Normalise over the channels after each convolution.
-            dtype: What to compute in; the weights and the features are float32 in any case.
-
-        Raises:
-            UnsupportedSpaceError: the image is too small for the convolutions.
-        """
-        super().__init__()
-        self.channels_first, channels, height, width = image_shape(space)
-        if filters is None or hiddens is None:
-            default = default_filters(min(height, width), space)
-            filters, hiddens = filters or default[0], default[1] if hiddens is None else hiddens
-        self._activate = ACTIVATIONS[activation]
-        self.in_bfloat16 = dtype == "bfloat16"
-        self.convolutions = nn.ModuleList()
-        self._pads: list[list[int]] = []
-        sides = (height, width)
-        for num_filters, kernel, stride, *padding in filters:
-            kernels, strides = _both(kernel), _both(stride)
-            pads = [(0, 0), (0, 0)]
-            if padding == ["same"]:
-                pads = [same_padding(*sizes) for sizes in zip(sides, kernels, strides, strict=True)]
-            sides = (sides[0] + sum(pads[0]), sides[1] + sum(pads[1]))
-            if sides[0] < kernels[0] or sides[1] < kernels[1]:
-                raise UnsupportedSpaceError(
-                    f"CNN: images of {space} shrink to {sides[0]} x {sides[1]} pixels before a convolution with kernel "
-                    f"{kernel}. Give smaller kernels or strides in conv_filters={tuple(filters)}, or larger images."
-                )
-            layer = nn.Conv2d(channels, num_filters, kernels, strides)
-            initialize(layer.weight, layer.bias, initializer, HIDDEN_GAIN)  # type: ignore[arg-type]
-            self.convolutions.append(layer)
-            self._pads.append([*pads[1], *pads[0]] if padding == ["same"] else [])  # as torch has it: width first
-            channels = num_filters
-            sides = ((sides[0] - kernels[0]) // strides[0] + 1, (sides[1] - kernels[1]) // strides[1] + 1)
-        norms = [ChannelNorm(num_filters) for num_filters, *_ in filters] if use_layernorm else []
-        self.norms = nn.ModuleList(norms)
-        sizes = (channels * sides[0] * sides[1], *hiddens)
-        self.dense = MLP(sizes, activation=activation, activate_last=True, initializer=initializer)
-        self.num_features = sizes[-1]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images with any leading axes to `[..., F]`."""
-        leading = x.shape[:-3]
-        x = as_planes(x, self.channels_first)
-        if self.in_bfloat16:
-            with torch.autocast(x.device.type, torch.bfloat16):
-                features = self._features(x).float()
-        else:
-            features = self._features(x)
-        return features.reshape(*leading, self.num_features)
-
-    def _features(self, x: Tensor) -> Tensor:
-        """Map `[N, C, H, W]` to `[N, F]`."""
-        for index, (layer, pads) in enumerate(zip(self.convolutions, self._pads, strict=True)):
-            x = layer(functional.pad(x, pads) if pads else x)
-            if self.norms:
-                x = self.norms[index](x)
-            x = x if self._activate is None else self._activate(x)
-        features: Tensor = self.dense(x.flatten(1))
-        return features
-
-
-def _both(sides: int | tuple[int, int]) -> tuple[int, int]:
-    """Give height and width the same number if there is one only."""
-    return (sides, sides) if isinstance(sides, int) else sides
-
-
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Return the zeros before and after an axis so that a convolution leaves `ceil(size / stride)`.
-
-    An odd number puts one more after. A kernel smaller than the stride gives a negative number: it cuts off.
-    Source: TensorFlow's padding "same", without its limit at 0, as RLlib does.
-    """
-    total = (-(-size // stride) - 1) * stride + kernel - size
-    return total // 2, total - total // 2
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of each pixel of `[N, C, H, W]`."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise; the shape stays."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-def image_shape(space: spaces.Box) -> tuple[bool, int, int, int]:
-    """Tell whether an image's channels are its first axis, and their number, the height and the width in pixels."""
-    first, _, last = space.shape
-    return (True, *space.shape) if first < last else (False, last, *space.shape[:2])  # type: ignore[return-value]
-
-
-def as_planes(x: Tensor, channels_first: bool) -> Tensor:
-    """Make float32 `[N, C, H, W]` of images `[..., H, W, C]` or `[..., C, H, W]`; bytes are divided by 255.
-
-    In memory the channels come last either way: convolutions and their gradients take two thirds of the time then
-    (256 x 84 x 84 x 4 on a CPU), and images that arrive so need no copy.
-    """
-    x = x.reshape(-1, *x.shape[-3:])
-    if not channels_first:
-        x = x.permute(0, 3, 1, 2)
-    if x.dtype == torch.uint8:
-        return x.to(torch.float32, memory_format=torch.channels_last).div_(255.0)
-    return x.to(torch.float32, memory_format=torch.channels_last)
-
-
-def default_filters(shorter_side: int, space: spaces.Box) -> tuple[tuple[tuple[int, int, int], ...], tuple[int, ...]]:
-    """Choose convolutions (channels, kernel, stride) and dense units by the shorter side of an image, in pixels.
-
-    Source: Mnih et al. 2015 from 36 pixels on; after MinAtar (Young and Tian 2019) below 16.
-
-    Raises:
-        UnsupportedSpaceError: the image is smaller than 5 pixels.
-    """
-    if shorter_side >= 36:
-        return ((32, 8, 4), (64, 4, 2), (64, 3, 1)), (512,)
-    if shorter_side >= 16:
-        return ((32, 4, 2), (64, 3, 2)), (128,)
-    if shorter_side >= SMALLEST_SIDE:
-        return ((16, 3, 1), (32, 3, 1)), (128,)
-    raise UnsupportedSpaceError(
-        f"CNN: got images of {space}, whose shorter side has {shorter_side} pixels, expected {SMALLEST_SIDE} or more "
-        "for the default convolutions. Set conv_filters and post_fcnet_hiddens yourself, or flatten the observation "
-        "(gymnasium.wrappers.FlattenObservation)."
-    )

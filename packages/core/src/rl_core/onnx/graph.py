@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_core.errors import RLError
-from rl_core.module.encoders import ImpalaCNN
-from rl_core.module.networks import CNN
+from rl_core.module.images import ImageEncoder
 from rl_core.module.rl_module import RLModule
 from rl_core.policy import Policy
 from rl_core.tree import Tree, tree_leaves, tree_map, tree_zip
@@ -79,7 +78,7 @@ def _in_float32(module: RLModule) -> RLModule:
     """Copy a module, with convolutions in float32: onnxruntime has none in bfloat16 for the CPU."""
     module = copy.deepcopy(module).cpu().requires_grad_(False).eval()
     for part in module.modules():
-        if isinstance(part, CNN | ImpalaCNN):
+        if isinstance(part, ImageEncoder):
             part.in_bfloat16 = False
     return module
 
