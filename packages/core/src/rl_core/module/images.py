@@ -79,9 +79,9 @@ class ImageEncoder(Encoder):
                     part.to(torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 elif isinstance(part, MLP):
                     part.to(torch.bfloat16)
-        own, held = (list(encoder.parameters()) for encoder in (self, self._held[0]))
+        own, held = ([*encoder.parameters()] for encoder in (self, self._held[0]))
         with torch.no_grad():
-            torch._foreach_copy_(held, own)
+            torch._foreach_copy_(held, own)  # type: ignore[arg-type]
 
 
 class CNN(ImageEncoder):
