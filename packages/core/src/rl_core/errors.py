@@ -41,5 +41,9 @@ class CheckpointError(RLError):
     """A checkpoint is missing, damaged, of another format, or does not fit what it is loaded into."""
 
 
+class WorkerError(RLError):
+    """A process of the run died, hung, or never started."""
+
+
 class RunError(RLError):
     """A run folder cannot be written, is not a run, or cannot be continued."""

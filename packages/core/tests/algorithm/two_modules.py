@@ -23,6 +23,8 @@ from rl_core.module.spec import ModuleSpec
 from rl_core.rng import stream_seed
 from rl_core.sampling.columns import RolloutColumns, row_of
 from rl_core.sampling.episodes import EpisodeCounter, EpisodeStats
+from rl_core.sampling.join import join_rollouts
+from rl_core.sampling.protocol import SingleRunner
 from rl_core.tree import tree_map
 
 SIDES = ("left", "right")
@@ -76,7 +78,7 @@ class TwoModules(Extension):
             for side in SIDES
         }
         num_steps = config.training.train_batch_size_per_learner // env.num_envs
-        return TwoRunner(env, policies, num_steps=num_steps, seed=stream_seed(seed, purpose))
+        return TwoRunner(env, policies, num_steps=num_steps, seed=context.stream_seed(config, purpose))
 
     def make_learner(self, config: Any, runner: TwoRunner) -> TwoLearners:
         rates, seed = {"left": self.left_lr, "right": self.right_lr}, config.debugging.seed
@@ -114,14 +116,23 @@ class TwoLearners:
         return {side: learner.weights() for side, learner in self.learners.items()}
 
 
-class TwoRunner:
+class TwoRunner(SingleRunner):
     def __init__(self, env, policies, *, num_steps, seed):
-        self.env, self.policies, self.num_steps, self.seed = env, policies, num_steps, seed
+        self.env, self._policies, self.num_steps, self.seed = env, policies, num_steps, seed
         self.generator = torch.Generator().manual_seed(seed)
         self.episodes = EpisodeStats(returns=np.zeros(0), lengths=np.zeros(0, np.int64))
         self.counter = EpisodeCounter(env.num_envs)
         self.num_bad_observations = 0
         self.step_ = None
+
+    @property
+    def policies(self):
+        return self._policies
+
+    @staticmethod
+    def join(rollouts):
+        by_side = {side: join_rollouts([part.by_side[side] for part in rollouts]) for side in SIDES}
+        return TwoRollouts(by_side, sum(part.env_steps for part in rollouts))
 
     def sample(self):
         step = self.step_ or self.env.reset(self.seed)

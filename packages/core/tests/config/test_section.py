@@ -62,7 +62,7 @@ def test_a_name_of_another_section_is_told_where_it_belongs():
         ("training", "entropy_coeff", [[0, -1]], "entropy_coeff: got .*, expected values from 0"),
         ("env_runners", "rollout_fragment_length", "all", "got 'all', expected an int or one of 'auto'"),
         ("env_runners", "rollout_fragment_length", 0, "expected a number >= 1 or one of 'auto'"),
-        ("env_runners", "num_env_runners", 2, r"num_env_runners: got 2, expected 0: this version"),
+        ("env_runners", "num_env_runners", -1, r"num_env_runners: got -1"),
         ("env_runners", "env_to_module_connector", 3, "expected a tuple"),
         ("env_runners", "gym_env_vectorize_mode", "threads", "expected one of 'sync', 'async'"),
         ("environment", "env_config", [1], r"environment\.env_config: got \[1\], expected a mapping\."),

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rl_core import AlgorithmConfig, Components, Extension, Policy
-from rl_core.algorithm.components import Context, Purpose, Runner, Updater, make_learner_chain, make_policy
+from rl_core.algorithm.components import Context, Purpose, Updater, make_learner_chain, make_policy
 from rl_core.config.codec import Storable
 from rl_core.errors import ConfigError
 from rl_core.learning.optimizer import optimizer_factory
 from rl_core.module.spec import initial_weights
 from rl_core.rng import stream_seed
+from rl_core.sampling.protocol import Runner
 from rl_multiagent.algorithms.mappo import MAPPOConfig, MAPPOSettings
 from rl_multiagent.critic_learner import CRITIC, CriticLearner
 from rl_multiagent.env.layout import AgentKind, AgentLayout
@@ -85,11 +86,10 @@ class MultiAgent(Extension):
         """Replace runner and learner."""
         return dataclasses.replace(components, env_runner=self.make_runner, learner=self.make_learner)
 
-    def make_runner(self, config: AlgorithmConfig, purpose: Purpose, context: Context) -> Runner:
+    def make_runner(self, config: AlgorithmConfig, purpose: Purpose, context: Context) -> MultiAgentRunner:
         """Build envs and policies."""
         env = make_agents_env(config, purpose)
-        seed = config.debugging.settings.seed
-        mapper = self.make_mapper(env.layout, seed=stream_seed(seed, purpose, "mapping"))
+        mapper = self.make_mapper(env.layout, seed=context.stream_seed(config, purpose, "mapping"))
         on_episode_end = None
         if purpose == "sampling" and context.callbacks.listens("on_episode_end"):
 
@@ -101,7 +101,7 @@ class MultiAgent(Extension):
             {name: self.make_policy(name, config, mapper, env.layout) for name in self.specs},
             mapper,
             num_steps=config.num_rollout_steps(),
-            seed=stream_seed(seed, purpose),
+            seed=context.stream_seed(config, purpose),
             joint=self.judged_together(config),
             check_values=not config.environment.settings.disable_env_checking,
             drop_bad_observations=config.env_runners.settings.bad_observations == "drop",
@@ -110,13 +110,12 @@ class MultiAgent(Extension):
 
     def make_learner(self, config: AlgorithmConfig, runner: Runner) -> Updater:
         """Build a learner for each policy that learns, and the critic that they may share."""
-        assert isinstance(runner, MultiAgentRunner), "the extension made it"
         updaters = {
             name: self.make_updater(name, config, policy)
             for name, policy in runner.policies.items()
             if self.is_trained(name, policy)
         }
-        return MultiLearner(updaters, self.make_critic(config, runner.env.layout))
+        return MultiLearner(updaters, self.make_critic(config, runner.layout))
 
     def judged_together(self, config: AlgorithmConfig) -> list[str]:
         """Ids of the policies of MAPPO, which one critic judges that sees all agents."""

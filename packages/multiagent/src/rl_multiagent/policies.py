@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rl_core import Algorithm, Policy, Weights
-from rl_core.algorithm.components import Runner
 from rl_core.checkpoint import Checkpoint
 from rl_core.env.spaces import same_space, space_from_json
 from rl_core.errors import CheckpointError, ConfigError
@@ -101,10 +100,10 @@ def restart_policy(algorithm: Algorithm, name: str) -> None:
     assert isinstance(learner, MultiLearner), "the extension made it"
     if name not in learner.updaters:
         raise ConfigError(f"restart_policy: no policy {name!r} learns, only {', '.join(learner.updaters) or 'none'}.")
-    runner = algorithm.env_runner
-    assert isinstance(runner, MultiAgentRunner), "the extension made it"
+    layout = algorithm.env_runner.layout
+    mapper = extension.make_mapper(layout, seed=0)  # the policy's spaces do not depend on the seed
     del learner.updaters[name]
-    _change(algorithm, weights={name: extension.make_policy(name, algorithm.config, runner.mapper, runner.env.layout)})
+    _change(algorithm, weights={name: extension.make_policy(name, algorithm.config, mapper, layout)})
 
 
 def load_policy(algorithm: Algorithm, name: str, path: str | Path, saved_name: str | None = None) -> None:
@@ -170,9 +169,8 @@ def _change(algorithm: Algorithm, *, weights: Mapping[str, Policy] | None = None
     config, learner = algorithm.config, algorithm.learner
     assert isinstance(learner, MultiLearner), "the extension made it"
 
-    def change_runner(runner: Runner) -> None:
-        assert isinstance(runner, MultiAgentRunner), "the extension made it"
-        layout = runner.env.layout
+    def change_runner(runner: MultiAgentRunner) -> None:
+        layout = runner.layout
         mapper = after.make_mapper(layout, seed=runner.mapper.seed)
         policies = {
             name: runner.policies.get(name) or after.make_policy(name, config, mapper, layout) for name in after.specs
@@ -186,15 +184,15 @@ def _change(algorithm: Algorithm, *, weights: Mapping[str, Policy] | None = None
         )
 
     algorithm.foreach_env_runner(change_runner)
+    config.extensions = tuple(after if extension is before else extension for extension in config.extensions)
+    algorithm.env_runner.reread(config)
     policies = algorithm.env_runner.policies
     learner.updaters = {
         name: learner.updaters.get(name) or after.make_updater(name, config, policy)
         for name, policy in policies.items()
         if after.is_trained(name, policy)
     }
-    assert isinstance(algorithm.env_runner, MultiAgentRunner), "the extension made it"
     if not after.judged_together(config):
         learner.critic = None
     elif learner.critic is None:
-        learner.critic = after.make_critic(config, algorithm.env_runner.env.layout)
-    config.extensions = tuple(after if extension is before else extension for extension in config.extensions)
+        learner.critic = after.make_critic(config, algorithm.env_runner.layout)

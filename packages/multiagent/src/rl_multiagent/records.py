@@ -6,7 +6,7 @@ env slot and agent; the B slots of one policy are all agent slots that it may pl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +80,23 @@ class AgentEpisodes(EpisodeStats):
     """`[K, A]`, float64: each agent's share of `returns`."""
     took_part: Bool[np.ndarray, "K A"]
     """`[K, A]`: the agent was there at any time of the episode."""
+
+    @staticmethod
+    def joined(parts: Sequence[EpisodeStats]) -> AgentEpisodes:
+        """Put the episodes of several runners, which have the same agents and policies, one after the other."""
+        together, first = EpisodeStats.joined(parts), parts[0]
+        own = [part for part in parts if isinstance(part, AgentEpisodes)]
+        assert isinstance(first, AgentEpisodes), "runners of one kind"
+        return AgentEpisodes(
+            returns=together.returns,
+            lengths=together.lengths,
+            parts=together.parts,
+            agents=first.agents,
+            policies=first.policies,
+            played_by=np.concatenate([part.played_by for part in own]),
+            agent_returns=np.concatenate([part.agent_returns for part in own]),
+            took_part=np.concatenate([part.took_part for part in own]),
+        )
 
 
 AgentWeights = Mapping[str, Weights]

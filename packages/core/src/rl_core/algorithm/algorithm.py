@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,14 +17,16 @@ import torch
 
 from rl_core._internal.allocator import keep_freed_memory
 from rl_core.algorithm.callbacks import CallbackList
-from rl_core.algorithm.components import Context, Runner
+from rl_core.algorithm.components import Context, Purpose
 from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.checkpoint import Checkpoint, save_checkpoint
 from rl_core.env.spaces import same_space, space_from_json
 from rl_core.errors import CheckpointError, ConfigError
 from rl_core.metrics import MetricsLogger, mean_of, summarise
 from rl_core.policy import Policy, load_tensors
+from rl_core.records import Weights
 from rl_core.rng import stream_seed
+from rl_core.sampling.protocol import Runner
 
 EVALUATION_KEYS = (
     "episode_return_mean",
@@ -64,7 +67,7 @@ class Algorithm:
         self.callbacks = CallbackList(config.callbacks.settings.callbacks_class)
         self._context = Context(callbacks=self.callbacks, metrics=self.metrics)
         components = self.config.components()
-        self.env_runner: Runner = components.env_runner(self.config, "sampling", self._context)
+        self.env_runner = self._make_runner("sampling", self.config.env_runners.settings.num_env_runners)
         self.learner = components.learner(self.config, self.env_runner)
         self._evaluation_runner: Runner | None = None
         self._set_num_threads()
@@ -84,6 +87,14 @@ class Algorithm:
         self._iteration_steps = self._iteration_episodes = 0
         self.env_runner.set_weights(self.learner.weights())
         self.callbacks.call("on_algorithm_init", algorithm=self)
+
+    def _make_runner(self, purpose: Purpose, num_runners: int) -> Runner:
+        """Build what samples or evaluates: in this process, or a group of remote runners."""
+        if num_runners:
+            from rl_core.runtime.remote_runner import RemoteRunner
+
+            return RemoteRunner(self.config, purpose, num_runners)
+        return self.config.components().env_runner(self.config, purpose, self._context)
 
     def _set_num_threads(self) -> None:
         """Give torch the threads that the config asks for."""
@@ -199,6 +210,8 @@ class Algorithm:
             "env_runners/num_episodes": self._iteration_episodes,
             "env_runners/num_episodes_lifetime": self.num_episodes,
             "env_runners/num_bad_observations": self.env_runner.num_bad_observations,
+            "env_runners/num_env_runner_restarts": self.env_runner.num_restarts,
+            "env_runners/num_healthy_env_runners": self.env_runner.num_healthy,
             "env_runners/env_steps_per_s": steps / self._timers["sample_s"] if self._timers["sample_s"] else math.nan,
             **learner_metrics,
             **self._evaluation,
@@ -222,8 +235,7 @@ class Algorithm:
         settings = self.config.evaluation.settings
         with self.timer("evaluate_s"):
             if self._evaluation_runner is None:
-                make_runner = self.config.components().env_runner  # extensions may have changed since
-                self._evaluation_runner = make_runner(self.config, "evaluation", self._context)
+                self._evaluation_runner = self._make_runner("evaluation", settings.evaluation_num_env_runners)
             self._evaluation_runner.set_weights(self.env_runner.get_weights())
             episodes = self._evaluation_runner.evaluate(
                 num_episodes=num_episodes or settings.evaluation_duration,
@@ -240,10 +252,10 @@ class Algorithm:
         self.callbacks.call("on_evaluate_end", algorithm=self, result=self._evaluation)
         return dict(self._evaluation)
 
-    def foreach_env_runner(self, function: Callable[[Runner], T]) -> list[T]:
+    def foreach_env_runner(self, function: Callable[[Any], T]) -> list[T]:
         """Call a function with every env runner there is, sampling first, and return what it gave for each."""
-        runners = (self.env_runner, self._evaluation_runner)
-        return [function(runner) for runner in runners if runner is not None]
+        runners = [runner for runner in (self.env_runner, self._evaluation_runner) if runner is not None]
+        return [result for runner in runners for result in runner.call_each(function)]
 
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint from which the run goes on as if it had not stopped.
@@ -271,7 +283,7 @@ class Algorithm:
             "counters": self._counters(),
             **{f"policies/{name}": policy for name, policy in policies.items()},
             **{f"learners/{name}": learner.get_state() for name, learner in learners.items()},
-            "runners/0": self.env_runner.get_state(),
+            **{f"runners/{place}": state for place, state in enumerate(self.env_runner.get_states())},
         }
 
     def _counters(self) -> dict[str, Any]:
@@ -321,7 +333,9 @@ class Algorithm:
             what = f"policy {name!r}" if published else f"learner {name!r}"
             load_tensors(learner.module, published | own["learner_only"], what=what)
             learner.set_state(own)
-        self.env_runner.set_state(state["runners/0"])
+        places = sorted(int(name.removeprefix("runners/")) for name in state if name.startswith("runners/"))
+        self.env_runner.set_states([state[f"runners/{place}"] for place in places])
+        self._set_statistics({name: state[f"policies/{name}"]["connector_state"] for name in self.env_runner.policies})
         self.env_runner.set_weights(self.learner.weights())
         counters = state["counters"]
         self.metrics.set_state(counters["metrics"])
@@ -332,6 +346,15 @@ class Algorithm:
             window.extend(values)
         self._parts = {name: deque(values, self._returns.maxlen) for name, values in counters["parts"].items()}
         self._evaluation = dict(counters["evaluation"])
+
+    def _set_statistics(self, statistics: Mapping[str, Any]) -> None:
+        """Give all runners what the connectors of all of them had gathered together."""
+        weights = self.env_runner.get_weights()
+        if isinstance(weights, Weights):
+            self.env_runner.set_weights(replace(weights, connector_state=tuple(statistics["default"])))
+            return
+        parts = {name: replace(part, connector_state=tuple(statistics[name])) for name, part in weights.items()}
+        self.env_runner.set_weights(parts)
 
     def _check_fit(self, state: Mapping[str, Any]) -> None:
         """Compare ids and spaces of a checkpoint with those of this algorithm."""

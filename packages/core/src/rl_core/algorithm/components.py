@@ -29,46 +29,12 @@ from rl_core.metrics import MetricsLogger
 from rl_core.policy import Policy, with_required_connector
 from rl_core.rng import stream_seed
 from rl_core.sampling.env_runner import EnvRunner
-from rl_core.sampling.episodes import EpisodeStats
+from rl_core.sampling.protocol import Runner, SingleRunner
 
 if TYPE_CHECKING:
     from rl_core.algorithm.config import AlgorithmConfig
 
 Purpose = Literal["sampling", "evaluation"]
-
-
-class Runner(Protocol):
-    """What an algorithm asks of an env runner."""
-
-    episodes: EpisodeStats
-    """Those that ended in the last `sample`."""
-    num_bad_observations: int
-    """Observations so far that could not be used."""
-
-    @property
-    def policies(self) -> Mapping[str, Policy]:
-        """The policies it acts with, by id: what a checkpoint holds under `policies/`."""
-
-    def sample(self) -> Any:
-        """Return experience for the learner; its `env_steps` says how many env steps it holds."""
-
-    def evaluate(self, *, num_episodes: int, seed: int, explore: bool) -> EpisodeStats:
-        """Play exactly so many episodes with the current weights."""
-
-    def set_weights(self, weights: Any) -> None:
-        """Take what the learner's `weights`, or another runner's `get_weights`, gave."""
-
-    def get_weights(self) -> Any:
-        """Return weights together with the statistics of the connectors."""
-
-    def get_state(self) -> dict[str, Any]:
-        """Return what sampling depends on besides the policies."""
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `get_state` gave."""
-
-    def close(self) -> None:
-        """Free the envs."""
 
 
 class Updater(Protocol):
@@ -94,13 +60,19 @@ class Context:
 
     callbacks: CallbackList
     metrics: MetricsLogger
+    runner: tuple[int, ...] = ()
+    """Which remote runner is built: its number, and how often it was built before; () in the algorithm's process."""
+
+    def stream_seed(self, config: AlgorithmConfig, *name: str) -> int:
+        """Derive the seed of a stream of random numbers that this runner has of its own."""
+        return stream_seed(config.debugging.settings.seed, *name, *self.runner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Components:
     """Factories of the parts of an algorithm; an extension replaces some of them."""
 
-    env_runner: Callable[[AlgorithmConfig, Purpose, Context], Runner]
+    env_runner: Callable[[AlgorithmConfig, Purpose, Context], SingleRunner]
     """Makes the runner for sampling, and the one for evaluation when that is first asked for."""
     learner: Callable[[AlgorithmConfig, Runner], Updater]
     """Makes the learner for the policies of the sampling runner."""
@@ -116,11 +88,11 @@ class Extension(Storable, ABC):
         """Return the components with some factories replaced; the given ones may be wrapped."""
 
 
-def make_env_runner(config: AlgorithmConfig, purpose: Purpose, context: Context) -> Runner:
+def make_env_runner(config: AlgorithmConfig, purpose: Purpose, context: Context) -> EnvRunner:
     """Build the in-process env runner."""
-    env = make_env(config, purpose)
-    seed = config.debugging.settings.seed
-    policy = make_policy(config, env.observation_space, env.action_space, seed=stream_seed(seed, "module"))
+    env = make_env(config, purpose, check=not any(context.runner))
+    seed = stream_seed(config.debugging.settings.seed, "module")
+    policy = make_policy(config, env.observation_space, env.action_space, seed=seed)
     metrics, callbacks = context.metrics, context.callbacks
     on_episode_end = None
     if purpose == "sampling" and callbacks.listens("on_episode_end"):
@@ -132,7 +104,7 @@ def make_env_runner(config: AlgorithmConfig, purpose: Purpose, context: Context)
         env,
         policy,
         num_steps=config.num_rollout_steps(),
-        seed=stream_seed(seed, purpose),
+        seed=context.stream_seed(config, purpose),
         check_values=not config.environment.settings.disable_env_checking,
         drop_bad_observations=config.env_runners.settings.bad_observations == "drop",
         always_rebuild=bool(config.learners.settings.learner_connector),
@@ -140,12 +112,12 @@ def make_env_runner(config: AlgorithmConfig, purpose: Purpose, context: Context)
     )
 
 
-def make_env(config: AlgorithmConfig, purpose: Purpose) -> VectorEnv:
-    """Build the vector env of a runner; the first one is checked."""
+def make_env(config: AlgorithmConfig, purpose: Purpose, *, check: bool = True) -> VectorEnv:
+    """Build the vector env of a runner; if it is for sampling, one env is checked before."""
     environment, runners = config.environment.settings, config.env_runners.settings
     if environment.env is None:
         raise ConfigError("environment.env: got None, expected an env. Call config.environment('CartPole-v1').")
-    if purpose == "sampling" and not environment.disable_env_checking:
+    if check and purpose == "sampling" and not environment.disable_env_checking:
         single = make_single_env(environment.env, environment.env_config)
         try:
             for note in check_env(single):

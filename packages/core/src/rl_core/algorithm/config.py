@@ -21,6 +21,7 @@ from rl_core.config.settings import (
     EnvironmentSettings,
     EnvRunnerSettings,
     EvaluationSettings,
+    FaultToleranceSettings,
     LearnerSettings,
     ModuleSettings,
     ReportingSettings,
@@ -61,6 +62,7 @@ class AlgorithmConfig:
     rl_module = Section(ModuleSettings)
     callbacks = Section(CallbackSettings)
     checkpointing = Section(CheckpointSettings)
+    fault_tolerance = Section(FaultToleranceSettings)
     debugging = Section(DebuggingSettings)
 
     def __init__(self) -> None:
@@ -108,20 +110,24 @@ class AlgorithmConfig:
             ConfigError: the rollout's size is set twice, to different values.
         """
         settings, batch = self.env_runners.settings, self.training.settings.train_batch_size_per_learner
-        num_envs, num_steps = settings.num_envs_per_env_runner, settings.rollout_fragment_length
+        num_runners = max(1, settings.num_env_runners)
+        num_envs, num_steps = num_runners * settings.num_envs_per_env_runner, settings.rollout_fragment_length
         if num_steps == "auto":
             return -(-batch // num_envs)
         if num_steps * num_envs != batch:
+            runners = f" times num_env_runners={num_runners}" if num_runners > 1 else ""
             raise ConfigError(
-                f"rollout_fragment_length={num_steps} times num_envs_per_env_runner={num_envs} is "
-                f"{num_steps * num_envs}, but train_batch_size_per_learner={batch}. Set it to {num_steps * num_envs}, "
-                "or leave rollout_fragment_length at 'auto'."
+                f"rollout_fragment_length={num_steps} times num_envs_per_env_runner="
+                f"{settings.num_envs_per_env_runner}{runners} is {num_steps * num_envs}, but "
+                f"train_batch_size_per_learner={batch}. Set it to {num_steps * num_envs}, or leave "
+                "rollout_fragment_length at 'auto'."
             )
         return num_steps
 
     def env_steps_per_iteration(self) -> int:
         """Work out about how many env steps one call of `train` samples."""
-        rollout = self.num_rollout_steps() * self.env_runners.settings.num_envs_per_env_runner
+        settings = self.env_runners.settings
+        rollout = self.num_rollout_steps() * settings.num_envs_per_env_runner * max(1, settings.num_env_runners)
         return max(rollout, self.reporting.settings.min_sample_timesteps_per_iteration)
 
     def make_learner(

@@ -61,7 +61,8 @@ class ReplayAlgorithmConfig(AlgorithmConfig):
         if runners.rollout_fragment_length != "auto":
             return runners.rollout_fragment_length
         env_steps = GRADIENT_STEPS_PER_ROLLOUT * self.training.settings.env_steps_per_gradient_step
-        return max(1, round(env_steps / runners.num_envs_per_env_runner))
+        num_slots = runners.num_envs_per_env_runner * max(1, runners.num_env_runners)
+        return max(1, round(env_steps / num_slots))
 
     def make_learner(
         self,
@@ -92,7 +93,8 @@ class ReplayAlgorithmConfig(AlgorithmConfig):
         """Refuse a burn-in without memory, and sequences or windows longer than the buffer holds of an env slot."""
         settings = self.training.settings
         burn_in, capacity = settings.burn_in_len, settings.replay_buffer_config.capacity
-        num_slots = self.env_runners.settings.num_envs_per_env_runner
+        runners = self.env_runners.settings
+        num_slots = runners.num_envs_per_env_runner * max(1, runners.num_env_runners)
         stored = -(-capacity // num_slots)
         most = settings.n_step if isinstance(settings.n_step, int) else settings.n_step[1]
         if most > stored:

@@ -50,13 +50,24 @@ class EnvRunnerSettings(Settings):
     """Section `env_runners`: how experience is sampled."""
 
     num_env_runners: Annotated[int, Range(ge=0)] = 0
-    """Number of runners besides the one in this process. Only 0 can be had in this version."""
+    """Runners in processes of their own, on any machine of a Ray cluster; 0 samples in the algorithm's process. Each
+    has one torch thread."""
     num_envs_per_env_runner: Positive = 8
-    """Env slots B that step together."""
+    """Env slots B that step together in each runner."""
+    num_cpus_per_env_runner: Annotated[float, Range(ge=0)] = 1.0
+    """CPUs that Ray reserves for each remote runner."""
+    num_gpus_per_env_runner: Annotated[float, Range(ge=0)] = 0.0
+    """GPUs, or a part of one, for envs that compute on them."""
+    custom_resources_per_env_runner: dict[str, float] = field(default_factory=dict)
+    """Further resources of the cluster's nodes, by name."""
+    sample_timeout_s: Annotated[float, Range(gt=0)] = 60.0
+    """A remote runner that takes longer for a rollout or an evaluation counts as hung and is replaced."""
+    max_requests_in_flight_per_env_runner: Positive = 2
+    """Rollouts that asynchronous algorithms (IMPALA, APPO) have a remote runner work on ahead of the learner."""
     gym_env_vectorize_mode: Literal["sync", "async", "async_shared_memory", "vector_entry_point"] = "sync"
     """How gymnasium steps the slots: one after the other, in processes, or by the env's own vectorised class."""
     rollout_fragment_length: Positive | Literal["auto"] = "auto"
-    """Steps T per slot and rollout; `auto` divides the train batch by the number of slots, rounded up."""
+    """Steps T per slot and rollout; `auto` divides the train batch by the slots of all runners, rounded up."""
     env_to_module_connector: tuple[Any, ...] = ()
     """Observation (and reward) connectors, in order, before the required ones."""
     module_to_env_connector: tuple[Any, ...] = ()
@@ -66,14 +77,6 @@ class EnvRunnerSettings(Settings):
     that slot's segment, leaves the step out of training, and counts it in `env_runners/num_bad_observations`."""
     metrics_num_episodes_for_smoothing: Positive = 100
     """Finished episodes that `env_runners/episode_return_mean` averages over."""
-
-    def check(self) -> None:
-        """Refuse remote runners."""
-        if self.num_env_runners:
-            raise ConfigError(
-                f"num_env_runners: got {self.num_env_runners}, expected 0: this version of rl-core samples in its own "
-                "process. Raise num_envs_per_env_runner, or use gym_env_vectorize_mode='async' for slow envs."
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +137,8 @@ class EvaluationSettings(Settings):
     """Iterations between evaluations; 0 evaluates only when asked."""
     evaluation_duration: Positive = 20
     """Episodes per evaluation, exactly."""
+    evaluation_num_env_runners: Annotated[int, Range(ge=0)] = 0
+    """Runners in processes of their own that share the episodes; 0 evaluates in the algorithm's process."""
     evaluation_num_envs: Positive | Literal["auto"] = "auto"
     """Env slots; `auto` is one per episode, up to 32 (asynchronous ones: up to `num_envs_per_env_runner`). Each slot
     plays its share of the episodes, so that short ones are not favoured."""
@@ -184,6 +189,16 @@ class CheckpointSettings(Settings):
     """Iterations between checkpoints; 0 keeps none but the last."""
     num_to_keep: Positive = 3
     """Newest checkpoints that stay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultToleranceSettings(Settings):
+    """Section `fault_tolerance`: what happens when envs or processes fail."""
+
+    restart_failed_env_runners: bool = True
+    """Replace remote runners that died or hung, while the others go on; otherwise go on without them."""
+    max_num_env_runner_restarts: Annotated[int, Range(ge=0)] = 1000
+    """Replacements in the whole run; later ones are lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

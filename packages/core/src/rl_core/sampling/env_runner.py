@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,13 @@ from rl_core.sampling.bad_observations import ObservationGuard
 from rl_core.sampling.columns import RolloutColumns, row_of
 from rl_core.sampling.episodes import Episode, EpisodeCounter, EpisodeStats
 from rl_core.sampling.evaluate import evaluate
+from rl_core.sampling.join import join_rollouts
+from rl_core.sampling.protocol import SingleRunner
 from rl_core.sampling.recorder import EpisodeRecorder
 from rl_core.tree import tree_map
 
 
-class EnvRunner:
+class EnvRunner(SingleRunner):
     """Samples rollouts of `num_steps` steps from all slots of a vector env, going on where the last one ended."""
 
     def __init__(
@@ -249,6 +251,11 @@ class EnvRunner:
     def policies(self) -> dict[str, Policy]:
         """The one policy it acts with."""
         return {"default": self.policy}
+
+    @staticmethod
+    def join(rollouts: Sequence[Rollout]) -> Rollout:
+        """Put the slots of several runners' rollouts side by side."""
+        return join_rollouts(rollouts)
 
     def evaluate(self, *, num_episodes: int, seed: int, explore: bool) -> EpisodeStats:
         """Play exactly so many episodes; the episodes being sampled are given up."""

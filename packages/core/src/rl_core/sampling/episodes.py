@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +21,16 @@ class EpisodeStats:
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Further figures of episodes by the name of their mean in the result, such as shares of the return: arrays of any
     length. A runner that has some gives all their names from the start."""
+
+    @staticmethod
+    def joined(parts: Sequence[EpisodeStats]) -> EpisodeStats:
+        """Put the episodes of several runners one after the other."""
+        names = {name: None for part in parts for name in part.parts}
+        return EpisodeStats(
+            returns=np.concatenate([part.returns for part in parts]),
+            lengths=np.concatenate([part.lengths for part in parts]),
+            parts={name: np.concatenate([part.parts[name] for part in parts if name in part.parts]) for name in names},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,7 +113,7 @@ def _check_resuming(first: Algorithm, twin: Algorithm, folder: Path) -> None:
     resumed = Algorithm.from_checkpoint(path, allow=_own_packages())
     try:
         expected = [first.train() for _ in range(_NUM_ITERATIONS)]
-        if first.env_runner.get_state().get("env", True) is None:
+        if any(state.get("env", True) is None for state in first.env_runner.get_states()):
             return  # an env whose state cannot be captured begins new episodes
         _check_equal(expected, [resumed.train() for _ in range(_NUM_ITERATIONS)], "A run continued from a file differs")
         twin.train()

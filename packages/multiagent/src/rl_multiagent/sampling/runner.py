@@ -16,6 +16,8 @@ from rl_core.errors import CheckpointError, ConfigError, EnvError
 from rl_core.records import Rollout, Tree
 from rl_core.rng import stream_seed
 from rl_core.sampling.episodes import EpisodeStats
+from rl_core.sampling.join import join_rollouts
+from rl_core.sampling.protocol import SingleRunner
 from rl_core.tree import tree_map
 from rl_multiagent.env.agent_env import AgentID
 from rl_multiagent.env.vector import AgentsVectorEnv
@@ -29,7 +31,7 @@ from rl_multiagent.sampling.recorder import AgentEpisode, AgentEpisodeRecorder
 from rl_multiagent.sampling.slots import Arrival, PolicySlots, batches, put
 
 
-class MultiAgentRunner:
+class MultiAgentRunner(SingleRunner):
     """Samples rollouts of `num_steps` env steps from all env slots, going on where the last ones ended."""
 
     def __init__(
@@ -60,6 +62,7 @@ class MultiAgentRunner:
             on_episode_end: Called with each finished episode; None saves the work of building them.
         """
         self.env = env
+        self.layout = env.layout
         self._policies = dict(policies)
         self._mapper = mapper
         self._joint = frozenset(joint)
@@ -334,6 +337,19 @@ class MultiAgentRunner:
                 f"Policy {name!r}: an observation left its space: {problem}. Correct the env or its "
                 "observation_spaces, or set environment(disable_env_checking=True) if you know better."
             )
+
+    @staticmethod
+    def join(rollouts: Sequence[AgentRollouts]) -> AgentRollouts:
+        """Put the slots of several runners' rollouts side by side, policy by policy."""
+        names = {name: None for part in rollouts for name in part.by_policy}
+        return AgentRollouts(
+            by_policy={
+                name: join_rollouts([part.by_policy[name] for part in rollouts if name in part.by_policy])
+                for name in names
+            },
+            env_steps=sum(part.env_steps for part in rollouts),
+            agent_steps=sum(part.agent_steps for part in rollouts),
+        )
 
     def evaluate(self, *, num_episodes: int, seed: int, explore: bool) -> AgentEpisodes:
         """Play exactly so many episodes with the current weights, each env slot its fixed share of them.

@@ -1,0 +1,184 @@
+"""Env runners in other processes behind the protocol of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rl_core.algorithm.components import Purpose
+from rl_core.policy import Policy
+from rl_core.records import Weights
+from rl_core.rng import stream_seed
+from rl_core.runtime.runner_actor import Blueprint, Sample
+from rl_core.runtime.runner_group import Member, Request, RunnerGroup
+from rl_core.sampling.episodes import EpisodeStats
+from rl_core.sampling.protocol import SingleRunner
+
+if TYPE_CHECKING:
+    from rl_core.algorithm.config import AlgorithmConfig
+
+T = TypeVar("T")
+
+
+class RemoteRunner:
+    """Samples with a group of remote runners.
+
+    `sample` waits for one rollout from each and joins them; `submit` and `arrived` let them run ahead. Weights are
+    written to shared memory once per version, and every runner reads them with its next request. What the connectors
+    of the runners have gathered comes back with each rollout, is merged, and goes out with the next weights.
+    """
+
+    def __init__(self, config: AlgorithmConfig, purpose: Purpose, num_runners: int) -> None:
+        """Start the runners; see `RunnerGroup`."""
+        self.group = RunnerGroup(config, purpose, num_runners)
+        self.num_runners = num_runners
+        self._follow(self.group.blueprint)
+        self._has: dict[Member, Any] = {}  # the weights that each runner was sent last
+        self._bad: dict[Member, int] = {}
+        self.num_bad_observations = self.num_restarts = 0
+        self.num_healthy = num_runners
+
+    def _follow(self, blueprint: Blueprint) -> None:
+        """Take over what the runners say of themselves."""
+        self.layout = blueprint.layout
+        self.episodes: EpisodeStats = blueprint.episodes
+        self._join = blueprint.join
+        self._policies = dict(blueprint.policies)
+        self._is_single = isinstance(blueprint.weights, Weights)
+        self._published = self.group.put(blueprint.weights)
+
+    @property
+    def policies(self) -> Mapping[str, Policy]:
+        """Copies of the policies that the runners act with, kept at the newest weights."""
+        return self._policies
+
+    def sample(self) -> Any:
+        """Return a rollout of each runner, joined; where one has failed, others sample twice.
+
+        Raises:
+            WorkerError: no runner is left.
+            EnvError: the envs of a runner failed, and those of its successors.
+        """
+        samples: dict[tuple[int, int], Sample] = {}
+        rounds: dict[int, int] = {}
+        while len(samples) < self.num_runners:
+            idle = [member for member in self.group.ready() if not member.pending]
+            idle.sort(key=lambda member: rounds.get(member.index, 0))
+            missing = self.num_runners - len(samples) - self.group.num_pending
+            for member in idle[: max(0, missing)]:
+                self._request(member)
+            for member, sample in self._collect():
+                rounds[member.index] = rounds.get(member.index, 0) + 1
+                samples[rounds[member.index], member.index] = sample
+        return self.join([samples[place] for place in sorted(samples)])
+
+    def submit(self, max_pending: int) -> None:
+        """Ask for rollouts until each runner has so many requests to answer, and return at once."""
+        for member in self.group.ready():
+            while len(member.pending) < max_pending:
+                self._request(member)
+
+    def arrived(self) -> list[Sample]:
+        """Wait for a rollout, if any is under way, and return all that have come."""
+        return [sample for _, sample in self._collect()]
+
+    def join(self, samples: Sequence[Sample]) -> Any:
+        """Join rollouts along their env slots; `episodes` are then those that ended in them."""
+        episodes, rollouts = [sample.episodes for sample in samples], [sample.rollout for sample in samples]
+        self.episodes = type(episodes[0]).joined(episodes)
+        return self._join(rollouts)
+
+    def _request(self, member: Member) -> None:
+        """Ask a runner for a rollout, with the newest weights if it has others."""
+        new = self._has.get(member) is not self._published
+        self._has[member] = self._published
+        self.group.ask(member, "sample", self._published if new else None)
+
+    def _collect(self) -> list[tuple[Member, Sample]]:
+        """Take in rollouts, and add what the connectors gathered in them to the statistics of all."""
+        answers = [(member, sample) for member, _, sample in self.group.collect()]
+        for member, sample in answers:
+            self._bad[member] = sample.num_bad_observations
+            for name, gathered in sample.statistics.items():
+                policy = self._policies[name]
+                policy.shared = policy.obs_chain.merge((policy.shared, gathered), sample.base[name])
+        self.num_bad_observations = sum(self._bad.values())
+        self.num_restarts = self.group.num_restarts
+        self.num_healthy = sum(member.is_ready for member in self.group.members)
+        return answers
+
+    def evaluate(self, *, num_episodes: int, seed: int, explore: bool) -> EpisodeStats:
+        """Play exactly so many episodes, each runner its share; the share of one that fails is played by another."""
+        share, rest = divmod(num_episodes, self.num_runners)
+        due = {place: share + (place < rest) for place in range(self.num_runners) if share + (place < rest)}
+        results: dict[int, EpisodeStats] = {}
+        asked: dict[Request, int] = {}
+        while len(results) < len(due):
+            waiting = [place for place in due if place not in results and place not in asked.values()]
+            idle = [member for member in self.group.ready() if not member.pending]
+            for member, place in zip(idle, waiting, strict=False):
+                arguments = (self._published, due[place], stream_seed(seed, "runner", place), explore)
+                asked[self.group.ask(member, "evaluate", *arguments)] = place
+            for _, request, episodes in self.group.collect():
+                results[asked[request]] = episodes
+            for request in self.group.take_lost():
+                asked.pop(request, None)
+        parts = [results[place] for place in sorted(results)]
+        return type(parts[0]).joined(parts)
+
+    def set_weights(self, weights: Any) -> None:
+        """Publish newer weights: runners read them with their next request."""
+        for name, part in ({"default": weights} if self._is_single else weights).items():
+            self._policies[name].set_weights(part)
+        self._published = self.group.put(self.get_weights())
+
+    def get_weights(self) -> Any:
+        """Return the newest weights and the merged statistics."""
+        parts = {
+            name: Weights(
+                version=policy.version,
+                tensors=dict(policy.module.state_dict()),
+                connector_state=policy.shared,
+            )
+            for name, policy in self._policies.items()
+        }
+        return parts["default"] if self._is_single else parts
+
+    def call_each(self, function: Callable[[Any], T]) -> list[T]:
+        """Call a function with each env runner, in its process."""
+        return self.group.call_each([function] * len(self.group.members))
+
+    def reread(self, config: AlgorithmConfig) -> None:
+        """Take over the runners' new policies, and build runners by the new config from now on."""
+        self._follow(self.group.change_config(config))
+
+    def get_states(self) -> list[dict[str, Any]]:
+        """Return what each runner's sampling depends on besides the policies."""
+        return self.call_each(_get_state)
+
+    def set_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Give each runner its state; runners beyond these begin new episodes.
+
+        Raises:
+            CheckpointError: a state does not belong to this env.
+        """
+        self.group.wait_for_all()
+        self.group.call_each([partial(_set_state, state=state) for state in states])
+
+    def resize(self, num_runners: int) -> None:
+        """Go on with more runners, or with fewer; new ones join when they are ready."""
+        self.group.resize(num_runners)
+        self.num_runners = num_runners
+
+    def close(self) -> None:
+        """End all processes."""
+        self.group.stop()
+
+
+def _get_state(runner: SingleRunner) -> dict[str, Any]:
+    return runner.get_state()
+
+
+def _set_state(runner: SingleRunner, *, state: Mapping[str, Any]) -> None:
+    runner.set_state(state)

@@ -1,0 +1,126 @@
+"""The process of a remote env runner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rl_core.algorithm.callbacks import CallbackList
+from rl_core.algorithm.components import Context, Purpose
+from rl_core.metrics import MetricsLogger
+from rl_core.policy import Policy
+from rl_core.records import Tree
+from rl_core.runtime.session import register_tensors
+from rl_core.sampling.episodes import EpisodeStats
+from rl_core.sampling.protocol import SingleRunner
+
+if TYPE_CHECKING:
+    from rl_core.algorithm.config import AlgorithmConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What one call of a remote runner's `sample` brings."""
+
+    rollout: Any
+    """As the runner's `sample` returned it."""
+    episodes: EpisodeStats
+    """Those that ended in it."""
+    statistics: Mapping[str, tuple[Tree, ...]]
+    """By policy, one entry per observation connector: what it has gathered."""
+    base: Mapping[str, tuple[Tree, ...]]
+    """What the statistics were before the rollout."""
+    num_bad_observations: int
+    """Of this runner so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blueprint:
+    """What the learner's side needs to know of the runners."""
+
+    policies: Mapping[str, Policy]
+    weights: Any
+    """As the runner's `get_weights` gives them."""
+    join: Callable[[Sequence[Any]], Any]
+    """The runner's own."""
+    episodes: EpisodeStats
+    """None yet, with the names of the parts there will be."""
+    layout: Any
+    """The runner's own word about its env, for the learner of an extension."""
+
+
+class RunnerActor:
+    """Holds an env runner; Ray makes an actor of it."""
+
+    def __init__(self, config: AlgorithmConfig, purpose: Purpose, place: tuple[int, int]) -> None:
+        """Remember what to build.
+
+        Args:
+            config: Of the run.
+            purpose: What the runner is for.
+            place: Number of the runner, and how often it was built before: seeds depend on both.
+        """
+        self._config, self._purpose, self._place = config, purpose, place
+        self._runner: SingleRunner | None = None
+
+    def setup(self) -> Blueprint:
+        """Build the env runner; here and not in the constructor, so that what goes wrong arrives as it is.
+
+        Raises:
+            EnvError: the env cannot be made or breaks its contract.
+        """
+        register_tensors()
+        torch.set_num_threads(1)
+        callbacks = CallbackList(self._config.callbacks.settings.callbacks_class)
+        context = Context(callbacks=callbacks, metrics=MetricsLogger(), runner=self._place)
+        self._runner = self._config.components().env_runner(self._config, self._purpose, context)
+        return self.describe()
+
+    def describe(self) -> Blueprint:
+        """Say what the learner's side needs to know."""
+        runner = self.runner
+        return Blueprint(
+            policies=dict(runner.policies),
+            weights=runner.get_weights(),
+            join=runner.join,
+            episodes=runner.episodes,
+            layout=runner.layout,
+        )
+
+    @property
+    def runner(self) -> SingleRunner:
+        """The env runner."""
+        assert self._runner is not None, "setup comes first"
+        return self._runner
+
+    def sample(self, weights: Any) -> Sample:
+        """Take newer weights, or None for those it has, and sample a rollout."""
+        runner = self.runner
+        if weights is not None:
+            runner.set_weights(weights)
+        base = {name: policy.shared for name, policy in runner.policies.items()}
+        rollout = runner.sample()
+        return Sample(
+            rollout=rollout,
+            episodes=runner.episodes,
+            statistics={name: policy.shared for name, policy in runner.policies.items()},
+            base=base,
+            num_bad_observations=runner.num_bad_observations,
+        )
+
+    def evaluate(self, weights: Any, num_episodes: int, seed: int, explore: bool) -> EpisodeStats:
+        """Play whole episodes with newer weights."""
+        self.runner.set_weights(weights)
+        return self.runner.evaluate(num_episodes=num_episodes, seed=seed, explore=explore)
+
+    def apply(self, function: Callable[[SingleRunner], Any]) -> Any:
+        """Call a function with the env runner."""
+        return function(self.runner)
+
+    def close(self) -> None:
+        """Free the envs."""
+        if self._runner is not None:
+            self._runner.close()

@@ -1,0 +1,285 @@
+"""Env runners in other processes: started, asked, watched, replaced."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rl_core.algorithm.components import Purpose
+from rl_core.errors import CheckpointError, ConfigError, NonFiniteError, UnsupportedSpaceError, WorkerError
+from rl_core.runtime.runner_actor import Blueprint, RunnerActor
+from rl_core.runtime.session import cause_of, connect, require_resources
+
+if TYPE_CHECKING:
+    from rl_core.algorithm.config import AlgorithmConfig
+
+START_TIMEOUT_S = 120.0
+"""Until a first runner must be there."""
+CLOSE_TIMEOUT_S = 1.0
+"""For envs to close before their process is ended."""
+MAX_FAILURES = 3
+"""So often in a row, without a result in between, a runner may fail before its error ends the run."""
+_HOPELESS = (CheckpointError, ConfigError, NonFiniteError, UnsupportedSpaceError)
+"""What a new runner would fail for, too."""
+POLL_S = 0.5
+"""How long to wait for results before looking at time-outs and new runners."""
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """A call that a runner has not answered yet."""
+
+    ref: Any
+    started: float
+    """When it was asked, or when the runner was done with what came before."""
+
+
+@dataclass(eq=False, slots=True)
+class Member:
+    """A remote runner as seen from here."""
+
+    index: int
+    handle: Any
+    starting: Any
+    """What its setup will return; None once it is ready."""
+    generation: int = 0
+    """How often it was built before."""
+    failures: int = 0
+    """In a row."""
+    pending: deque[Request] = field(default_factory=deque)
+    """In the order they will be answered."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be asked."""
+        return self.starting is None
+
+
+class RunnerGroup:
+    """Remote env runners, each an actor.
+
+    One that dies or hangs is replaced in the background while the others go on.
+    """
+
+    def __init__(self, config: AlgorithmConfig, purpose: Purpose, num_runners: int) -> None:
+        """Start the runners and wait for the first; the others join when they are ready.
+
+        Raises:
+            ConfigError: Ray is missing, the cluster is too small, or the config cannot be sent to another process.
+            EnvError: the env cannot be made there.
+        """
+        setting = "num_env_runners" if purpose == "sampling" else "evaluation_num_env_runners"
+        self._ray = connect(f"{setting}={num_runners}")
+        self._purpose: Purpose = purpose
+        runners, faults = config.env_runners.settings, config.fault_tolerance.settings
+        wanted = {"CPU": runners.num_cpus_per_env_runner, "GPU": runners.num_gpus_per_env_runner}
+        wanted |= runners.custom_resources_per_env_runner
+        wanted = {name: amount for name, amount in wanted.items() if amount}
+        require_resources(wanted, count=num_runners, what=f"{setting}={num_runners}")
+        self._timeout, self._restarts = runners.sample_timeout_s, faults.restart_failed_env_runners
+        self._max_restarts = faults.max_num_env_runner_restarts
+        self._actor = self._ray.remote(RunnerActor).options(
+            num_cpus=wanted.pop("CPU", 0), num_gpus=wanted.pop("GPU", 0), resources=wanted or None, max_restarts=0
+        )
+        self._config = self._send(config)
+        self.num_restarts = 0
+        """Runners that were replaced so far."""
+        self._lost: list[Request] = []
+        self.members: list[Member] = []
+        try:
+            for index in range(num_runners):
+                self.members.append(self._start(index))
+            self.blueprint = self._wait_for_first()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _send(self, config: AlgorithmConfig) -> Any:
+        """Put the config where all runners can read it.
+
+        Raises:
+            ConfigError: something in it cannot be pickled.
+        """
+        try:
+            return self._ray.put(config)
+        except Exception as error:
+            raise ConfigError(
+                f"This config cannot be sent to another process: {error}. Give env and callbacks as classes or "
+                "functions that make what holds open files, locks or connections."
+            ) from error
+
+    def _start(self, index: int, *, generation: int = 0, failures: int = 0) -> Member:
+        handle = self._actor.remote(self._config, self._purpose, (index, generation))
+        return Member(index, handle, handle.setup.remote(), generation=generation, failures=failures)
+
+    def _wait_for_first(self) -> Blueprint:
+        """Wait until a runner is ready, and return how it describes itself."""
+        starting = [member.starting for member in self.members]
+        ready, _ = self._ray.wait(starting, timeout=START_TIMEOUT_S)
+        if not ready:
+            free = {name: amount for name, amount in self._ray.available_resources().items() if ":" not in name}
+            raise WorkerError(
+                f"No env runner was ready after {START_TIMEOUT_S:g} s. If other work holds the cluster's resources "
+                f"(free: {free}), wait for it or ask for less; else the env may hang while it is made."
+            )
+        try:
+            blueprint: Blueprint = self._ray.get(ready[0])
+        except Exception as error:
+            raise cause_of(error) from None
+        return blueprint
+
+    def wait_for_all(self, timeout: float = START_TIMEOUT_S) -> None:
+        """Wait until every runner has started."""
+        deadline = time.monotonic() + timeout
+        while any(not member.is_ready for member in self.members) and time.monotonic() < deadline:
+            self._ray.wait([member.starting for member in self.members if not member.is_ready], timeout=POLL_S)
+            self.welcome()
+
+    def welcome(self) -> None:
+        """Take in the runners that have become ready.
+
+        Raises:
+            EnvError: one failed again and again.
+        """
+        starting = {member.starting: member for member in self.members if not member.is_ready}
+        if not starting:
+            return
+        ready, _ = self._ray.wait(list(starting), num_returns=len(starting), timeout=0)
+        for ref in ready:
+            member = starting[ref]
+            try:
+                self._ray.get(ref)
+            except Exception as error:  # what the user's env raised, or Ray's word that the process is gone
+                self._replace(member, cause_of(error))
+            else:
+                member.starting = None
+
+    def ready(self) -> list[Member]:
+        """The runners that can be asked; waits for one if there is none.
+
+        Raises:
+            RLError: none is left.
+        """
+        self.welcome()
+        while not (ready := [member for member in self.members if member.is_ready]):
+            if not self.members:
+                raise WorkerError("All env runners failed and may not be replaced: see restart_failed_env_runners.")
+            self._ray.wait([member.starting for member in self.members], timeout=POLL_S)
+            self.welcome()
+        return ready
+
+    def ask(self, member: Member, method: str, *arguments: Any) -> Request:
+        """Call a method of a runner's actor; references among the arguments are resolved there."""
+        request = Request(getattr(member.handle, method).remote(*arguments), time.monotonic())
+        member.pending.append(request)
+        return request
+
+    @property
+    def num_pending(self) -> int:
+        """Requests without an answer."""
+        return sum(len(member.pending) for member in self.members)
+
+    def collect(self, timeout: float = POLL_S) -> list[tuple[Member, Request, Any]]:
+        """Wait for answers, at least one if there is time, and return all there are, with what they answer.
+
+        Runners that died or took longer than `sample_timeout_s` are replaced, their requests are lost.
+
+        Raises:
+            RLError: a runner failed for a reason that a new one would fail for, too.
+        """
+        first = {member.pending[0].ref: member for member in self.members if member.pending}
+        answers: list[tuple[Member, Request, Any]] = []
+        if not first:
+            return answers
+        self._ray.wait(list(first), timeout=timeout)
+        ready, _ = self._ray.wait(list(first), num_returns=len(first), timeout=0)
+        now = time.monotonic()
+        for ref, member in first.items():
+            if ref in ready:
+                try:
+                    answer = self._ray.get(ref)
+                except Exception as error:  # as in welcome
+                    self._replace(member, cause_of(error))
+                else:
+                    answers.append((member, member.pending.popleft(), answer))
+                    member.failures = 0
+                    if member.pending:
+                        member.pending[0].started = now
+            elif now - member.pending[0].started > self._timeout:
+                limit = f"sample_timeout_s={self._timeout:g}"
+                self._replace(member, WorkerError(f"Env runner {member.index} did not answer for {limit} seconds."))
+        return answers
+
+    def take_lost(self) -> list[Request]:
+        """Return the requests that were lost since the last call: no answer will come."""
+        lost, self._lost = self._lost, []
+        return lost
+
+    def _replace(self, member: Member, error: BaseException) -> None:
+        """Give up a runner and start another in its place, if that may help.
+
+        Raises:
+            RLError: the error, if it may not.
+        """
+        self._ray.kill(member.handle, no_restart=True)
+        self._lost += member.pending
+        place = self.members.index(member)
+        failures = member.failures + 1
+        last = not self._restarts and len(self.members) == 1
+        if isinstance(error, _HOPELESS) or failures >= MAX_FAILURES or last:
+            raise error
+        if not self._restarts or self.num_restarts >= self._max_restarts:
+            del self.members[place]
+            warnings.warn(f"Env runner {member.index} is lost and not replaced: {error}", stacklevel=2)
+            return
+        self.num_restarts += 1
+        self.members[place] = self._start(member.index, generation=member.generation + 1, failures=failures)
+
+    def call_each(self, functions: Sequence[Callable[[Any], Any]]) -> list[Any]:
+        """Call the i-th function with the i-th runner that is ready, in its process, and return what they gave.
+
+        Raises:
+            RLError: what a runner raised.
+        """
+        pairs = zip(self.ready(), functions, strict=False)
+        refs = [member.handle.apply.remote(function) for member, function in pairs]
+        try:
+            return list(self._ray.get(refs))
+        except Exception as error:
+            raise cause_of(error) from None
+
+    def change_config(self, config: AlgorithmConfig) -> Blueprint:
+        """Build runners by another config from now on; returns how one of those there are describes itself."""
+        self._config = self._send(config)
+        blueprint: Blueprint = self._ray.get(self.ready()[0].handle.describe.remote())
+        return blueprint
+
+    def put(self, value: Any) -> Any:
+        """Put something where all runners can read it."""
+        return self._ray.put(value)
+
+    def resize(self, num_runners: int) -> None:
+        """Start more runners, or stop the last ones; what they were asked is lost."""
+        while len(self.members) > num_runners:
+            member = self.members.pop()
+            self._lost += member.pending
+            self._ray.kill(member.handle, no_restart=True)
+        taken = {member.index for member in self.members}
+        free = (index for index in range(num_runners + len(taken)) if index not in taken)
+        while len(self.members) < num_runners:
+            self.members.append(self._start(next(free)))
+
+    def stop(self) -> None:
+        """End all processes."""
+        for member in self.members:
+            member.pending.clear()
+        closing = [member.handle.close.remote() for member in self.members if member.is_ready]
+        if closing:
+            self._ray.wait(closing, num_returns=len(closing), timeout=CLOSE_TIMEOUT_S)
+        for member in self.members:
+            self._ray.kill(member.handle, no_restart=True)
+        self.members = []

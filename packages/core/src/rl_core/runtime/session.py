@@ -1,0 +1,87 @@
+"""The connection to Ray: imported only when a config asks for other processes."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from rl_core.errors import ConfigError, WorkerError
+
+
+def connect(what: str) -> Any:
+    """Import Ray and connect to it: to the cluster that `ray.init` or RAY_ADDRESS named, else to one started here.
+
+    Args:
+        what: The setting that needs it, for messages.
+
+    Raises:
+        ConfigError: Ray is not installed.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError(f"{what} needs Ray, which is not installed. Install rl-core[ray], or set it to 0.")
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, configure_logging=True, logging_level=logging.WARNING, log_to_driver=False)
+    register_tensors()
+    return ray
+
+
+def register_tensors() -> None:
+    """Let tensors travel as numpy arrays in this process: through shared memory, in a third of the time of pickling."""
+    from ray.util import register_serializer
+
+    register_serializer(torch.Tensor, serializer=_to_array, deserializer=_to_tensor)
+
+
+def _to_array(tensor: torch.Tensor) -> tuple[np.ndarray[Any, Any], str]:
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:  # numpy has none
+        return tensor.view(torch.int16).numpy(), "bfloat16"
+    return tensor.numpy(), ""
+
+
+def _to_tensor(given: tuple[np.ndarray[Any, Any], str]) -> torch.Tensor:
+    array, dtype = given
+    tensor = torch.from_numpy(array.copy())  # Ray's arrays are read-only, and writing to one would end the process
+    return tensor.view(torch.bfloat16) if dtype else tensor
+
+
+def require_resources(wanted: Mapping[str, float], *, count: int, what: str) -> None:
+    """Refuse to ask for more than the cluster has: Ray would wait for it forever.
+
+    Args:
+        wanted: Resources of one actor by Ray's names.
+        count: Number of actors.
+        what: The setting that asks, for messages.
+
+    Raises:
+        ConfigError: names each resource that does not suffice, and how much there is.
+    """
+    import ray
+
+    total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    short = [
+        f"{amount * count:g} {name} ({amount:g} each), but the cluster has {total.get(name, 0.0):g}"
+        for name, amount in wanted.items()
+        if amount * count > total.get(name, 0.0) + 1e-9
+    ]
+    if short:
+        raise ConfigError(f"{what} needs {'; '.join(short)}. Ask for fewer or for less each, or add nodes.")
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Take the exception of the other process out of Ray's wrapping; Ray's own say what happened in their first line.
+
+    What this library raised there is raised here as if it had happened here.
+    """
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, BaseException):
+        return cause
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return WorkerError(lines[0] if lines else type(error).__name__)
