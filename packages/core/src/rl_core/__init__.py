@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from rl_core.algorithm.components import Components, Extension
     from rl_core.algorithm.config import AlgorithmConfig
     from rl_core.algorithms.a2c import A2CConfig
+    from rl_core.algorithms.appo import APPOConfig
     from rl_core.algorithms.dqn import DQNConfig
+    from rl_core.algorithms.impala import IMPALAConfig
     from rl_core.algorithms.ppo import PPOConfig
     from rl_core.algorithms.sac import SACConfig
     from rl_core.algorithms.td3 import TD3Config
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "A2CConfig",
+    "APPOConfig",
     "ActionConnector",
     "Algorithm",
     "AlgorithmConfig",
@@ -45,6 +48,7 @@ __all__ = [
     "EnvRunner",
     "Episode",
     "Extension",
+    "IMPALAConfig",
     "Learner",
     "LearnerConnector",
     "MetricsLogger",
@@ -82,6 +86,8 @@ _MODULES = {
     "SACConfig": "algorithms.sac",
     "DQNConfig": "algorithms.dqn",
     "A2CConfig": "algorithms.a2c",
+    "APPOConfig": "algorithms.appo",
+    "IMPALAConfig": "algorithms.impala",
     "ActionConnector": "connect.protocol",
     "Algorithm": "algorithm.algorithm",
     "AlgorithmConfig": "algorithm.config",

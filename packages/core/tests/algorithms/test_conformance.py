@@ -7,7 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rl_core import A2CConfig, Algorithm, DQNConfig, PPOConfig, SACConfig, TD3Config, TQCConfig
+from rl_core import A2CConfig, Algorithm, APPOConfig, DQNConfig, IMPALAConfig, PPOConfig, SACConfig, TD3Config, TQCConfig
 from rl_core.checkpoint import Checkpoint
 from rl_core.testing import check_algorithm
 from rl_core.testing.check_algorithm import without_clocks
@@ -74,6 +74,10 @@ CONFIGS = {
     "a2c discrete": lambda: on_policy(A2CConfig(), "CartPole-v1"),
     "a2c box": lambda: on_policy(A2CConfig(), "Pendulum-v1"),
     "a2c recurrent": lambda: on_policy(A2CConfig(), "CartPole-v1", **LSTM),
+    "impala discrete": lambda: on_policy(IMPALAConfig(), "CartPole-v1"),
+    "impala recurrent": lambda: on_policy(IMPALAConfig(), "CartPole-v1", **LSTM),
+    "appo box": lambda: on_policy(APPOConfig(), "Pendulum-v1"),
+    "appo recurrent": lambda: on_policy(APPOConfig(), "CartPole-v1", **LSTM),
 }
 
 
@@ -198,6 +202,8 @@ def test_action_kinds_that_algorithms_promise_are_those_they_build():
         TD3Config: {"Box"},
         TQCConfig: {"Box"},
         A2CConfig: set(PPOConfig.action_spaces),
+        APPOConfig: set(PPOConfig.action_spaces),
+        IMPALAConfig: set(PPOConfig.action_spaces),
     }.items():
         assert set(config.action_spaces) == kinds
         for space in (box, spaces.Discrete(3)):

@@ -20,7 +20,9 @@ def vector_env(make, num_envs, mode):
     return GymVectorEnv(SyncVectorEnv([make] * num_envs, autoreset_mode=mode))
 
 
-def make_runner(make, *, num_envs=3, num_steps=7, mode=None, connectors=(), actions=None, spec=SPEC, **options):
+def make_runner(
+    make, *, num_envs=3, num_steps=7, mode=None, connectors=(), actions=None, spec=SPEC, seed=SEED, **options
+):
     env = vector_env(make, num_envs, mode)
     spaces_ = (env.observation_space, env.action_space)
     policy = Policy(
@@ -29,4 +31,4 @@ def make_runner(make, *, num_envs=3, num_steps=7, mode=None, connectors=(), acti
         obs_connectors=with_required_connector(spec, *spaces_, connectors),
         action_connectors=actions or [ActionToEnv()],
     )
-    return EnvRunner(env, policy, num_steps=num_steps, seed=SEED, **options)
+    return EnvRunner(env, policy, num_steps=num_steps, seed=seed, **options)

@@ -1,10 +1,12 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl_core.ops.returns import explained_variance, gae, reverse_scan
+from rl_core.ops.returns import explained_variance, gae, reverse_scan, vtrace
 
 GAMMA, LAMBDA = 0.9, 0.8
 
@@ -189,3 +191,65 @@ def test_explained_variance_equals_the_loop_in_single_precision(size, seed, scal
 def test_explained_variance_refuses_shapes_that_would_broadcast():
     with pytest.raises(ValueError, match=r"prediction has shape \(4, 1\), expected \[N\] = \(4,\)"):
         explained_variance(torch.zeros(4, 1), torch.zeros(4))
+
+
+def slow_vtrace(reward, value, next_value, terminated, truncated, log_ratio, clips):
+    """The paper's recursion (remark 1) and its policy gradient's target, one step after the other."""
+    clip_rho, clip_c, clip_pg_rho = clips
+    rows, slots = reward.shape
+    target, advantage = np.zeros((rows, slots)), np.zeros((rows, slots))
+    for slot in range(slots):
+        for time in reversed(range(rows)):
+            ratio = math.exp(log_ratio[time, slot])
+            ended = terminated[time, slot] or truncated[time, slot]
+            following = 0.0 if terminated[time, slot] else float(next_value[time, slot])
+            v, r = float(value[time, slot]), float(reward[time, slot])
+            target[time, slot] = v + min(clip_rho, ratio) * (r + GAMMA * following - v)
+            if not ended and time + 1 < rows:
+                surplus = target[time + 1, slot] - float(value[time + 1, slot])
+                target[time, slot] += GAMMA * LAMBDA * min(clip_c, ratio) * surplus
+                following += surplus
+            advantage[time, slot] = min(clip_pg_rho, ratio) * (r + GAMMA * following - v)
+    return target, advantage
+
+
+@given(rows=st.integers(1, 20), slots=st.integers(1, 3), seed=st.integers(0, 2**31))
+def test_vtrace_is_the_papers_recursion(rows, slots, seed):
+    reward, value, next_value, terminated, truncated = random_rollout(seed, rows, slots)
+    going_on = ~(terminated | truncated)[:-1]
+    next_value[:-1][going_on] = value[1:][going_on]  # within an episode what follows is the next row
+    log_ratio = torch.randn(rows, slots, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    clips = (1.3, 0.9, 1.1)
+    result = vtrace(
+        reward,
+        value,
+        next_value,
+        terminated,
+        truncated,
+        log_ratio,
+        gamma=GAMMA,
+        lambda_=LAMBDA,
+        clip_rho=clips[0],
+        clip_c=clips[1],
+        clip_pg_rho=clips[2],
+    )
+    expected = slow_vtrace(reward, value, next_value, terminated, truncated, log_ratio, clips)
+    np.testing.assert_allclose(result.value_target, expected[0], atol=1e-9)
+    np.testing.assert_allclose(result.advantage, expected[1], atol=1e-9)
+
+
+def test_vtrace_of_the_policy_that_acted_is_gae_with_lambda_one():
+    reward, value, next_value, terminated, truncated = random_rollout(3, 12, 3)
+    going_on = ~(terminated | truncated)[:-1]
+    next_value[:-1][going_on] = value[1:][going_on]
+    given = (reward, value, next_value, terminated, truncated)
+    result = vtrace(*given, torch.zeros_like(reward), gamma=GAMMA)
+    advantage = gae(*given, gamma=GAMMA, lambda_=1.0)
+    torch.testing.assert_close(result.advantage, advantage)
+    torch.testing.assert_close(result.value_target, value + advantage)
+
+
+def test_vtrace_refuses_shapes_that_would_broadcast():
+    reward, value, next_value, terminated, truncated = random_rollout(0, 4, 2)
+    with pytest.raises(ValueError, match=r"log_ratio has shape \(4, 1\).*as reward has"):
+        vtrace(reward, value, next_value, terminated, truncated, torch.zeros(4, 1), gamma=0.9)

@@ -52,6 +52,8 @@ class AlgorithmConfig:
     """Kinds of gymnasium spaces whose actions the algorithm can choose."""
     objective: ClassVar[Objective[Any]]
     """Prepare, loss and schedules of the algorithm."""
+    learner_class: ClassVar[type[Learner[Any]]] = Learner
+    """What holds module and optimizer."""
 
     environment = Section(EnvironmentSettings)
     env_runners = Section(EnvRunnerSettings)
@@ -156,7 +158,7 @@ class AlgorithmConfig:
                 "rollout_fragment_length or train_batch_size_per_learner for longer rollouts.",
                 stacklevel=2,
             )
-        return Learner(
+        return self.learner_class(
             module,
             self.training.settings,
             self.objective,

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 ALGORITHMS = "rl_core.algorithms"
 BUILT_IN = {
     "a2c": "rl_core.algorithms.a2c:A2CConfig",
+    "appo": "rl_core.algorithms.appo:APPOConfig",
     "dqn": "rl_core.algorithms.dqn:DQNConfig",
+    "impala": "rl_core.algorithms.impala:IMPALAConfig",
     "ppo": "rl_core.algorithms.ppo:PPOConfig",
     "sac": "rl_core.algorithms.sac:SACConfig",
     "td3": "rl_core.algorithms.td3:TD3Config",

@@ -7,9 +7,9 @@ al. 2022, "The 37 Implementation Details of Proximal Policy Optimization".
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -41,8 +41,28 @@ class PPOSettings(AdvantageSettings):
     Source: Schulman et al. 2017, section 4."""
 
 
+class Judgement(NamedTuple):
+    """What a loss is to make of the steps of a rollout, `[T, B, ...]`."""
+
+    advantage: Tensor
+    value_target: Tensor
+    log_prob: Tensor
+    """Of the actions, under the policy that the loss compares the current one with."""
+    dist_inputs: Tensor
+    """Of that policy."""
+
+
+Judge = Callable[[RLModule, Rollout, Tensor, Tensor, Any], Judgement]
+"""`judge(module, rollout, value, next_value, settings)`, the values `[T, B]` of what was seen and of what followed."""
+
+
 def prepare(
-    module: RLModule, rollout: Rollout, settings: AdvantageSettings, *, values: tuple[Tensor, Tensor] | None = None
+    module: RLModule,
+    rollout: Rollout,
+    settings: AdvantageSettings,
+    *,
+    values: tuple[Tensor, Tensor] | None = None,
+    judge: Judge | None = None,
 ) -> tuple[Batch, Metrics]:
     """Estimate values and advantages `[T, B]` of a rollout and flatten it to samples, or segments of them.
 
@@ -55,6 +75,7 @@ def prepare(
         settings: Of the algorithm.
         values: Of the observations `[T + 1, B]` and of the true next ones `[T, B]`, where a critic that is not the
             module's estimated them; None asks the module.
+        judge: Estimates advantages and value targets; None is GAE for the policy that acted.
     """
     segments = None
     with torch.inference_mode():
@@ -69,16 +90,20 @@ def prepare(
             if len(rollout.final_index):
                 final_value = module.forward_value(rollout.final_obs, rollout.final_state)
                 next_value = next_value.flatten().index_copy(0, rollout.final_index, final_value).view_as(next_value)
-        advantage = gae(
-            rollout.reward,
-            value[:-1],
-            next_value,
-            rollout.terminated,
-            rollout.truncated,
-            gamma=settings.gamma,
-            lambda_=settings.lambda_,
-        )
-        log_prob = module.distribution.log_prob(rollout.behavior_dist_inputs, rollout.action)
+        if judge is not None:
+            advantage, target, log_prob, dist_inputs = judge(module, rollout, value[:-1], next_value, settings)
+        else:
+            advantage = gae(
+                rollout.reward,
+                value[:-1],
+                next_value,
+                rollout.terminated,
+                rollout.truncated,
+                gamma=settings.gamma,
+                lambda_=settings.lambda_,
+            )
+            target, dist_inputs = advantage + value[:-1], rollout.behavior_dist_inputs
+            log_prob = module.distribution.log_prob(dist_inputs, rollout.action)
         real = None if rollout.valid is None else rollout.valid.flatten().nonzero().squeeze(-1)
         if rollout.state != ():
             segments = cut_segments(rollout.terminated | rollout.truncated, rollout.valid, module.max_seq_len)
@@ -92,14 +117,13 @@ def prepare(
         obs=tree_map(flat, rollout.obs),
         action=tree_map(flat, rollout.action),
         behavior_log_prob=flat(log_prob),
-        behavior_dist_inputs=flat(rollout.behavior_dist_inputs),
+        behavior_dist_inputs=flat(dist_inputs),
         behavior_value=flat(value),
         advantage=flat(advantage),
-        value_target=flat(advantage + value[:-1]),
+        value_target=flat(target),
         state=tree_map(flat, rollout.state),
         segments=segments,
     )
-    target = advantage + value[:-1]
     columns = (value[:-1], target) if rollout.valid is None else (value[:-1][rollout.valid], target[rollout.valid])
     return batch, {"explained_variance": float(explained_variance(*(column.flatten() for column in columns)))}
 

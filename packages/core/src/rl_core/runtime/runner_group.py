@@ -66,7 +66,7 @@ class RunnerGroup:
     """
 
     def __init__(self, config: AlgorithmConfig, purpose: Purpose, num_runners: int) -> None:
-        """Start the runners and wait for the first; the others join when they are ready.
+        """Start the runners and wait for them: at least for one, for all of them up to `START_TIMEOUT_S`.
 
         Raises:
             ConfigError: Ray is missing, the cluster is too small, or the config cannot be sent to another process.
@@ -94,6 +94,7 @@ class RunnerGroup:
             for index in range(num_runners):
                 self.members.append(self._start(index))
             self.blueprint = self._wait_for_first()
+            self.wait_for_all()
         except BaseException:
             self.stop()
             raise
@@ -104,13 +105,15 @@ class RunnerGroup:
         Raises:
             ConfigError: something in it cannot be pickled.
         """
-        try:
-            return self._ray.put(config)
-        except Exception as error:
-            raise ConfigError(
-                f"This config cannot be sent to another process: {error}. Give env and callbacks as classes or "
-                "functions that make what holds open files, locks or connections."
-            ) from error
+        for name, value in config.diff().items():
+            try:
+                self._ray.cloudpickle.dumps(value)
+            except Exception as error:
+                raise ConfigError(
+                    f"{name}: {value!r} cannot be sent to another process: {error}. Give a class, or a function that "
+                    "makes what holds open files, locks or connections."
+                ) from error
+        return self._ray.put(config)
 
     def _start(self, index: int, *, generation: int = 0, failures: int = 0) -> Member:
         handle = self._actor.remote(self._config, self._purpose, (index, generation))
@@ -132,9 +135,9 @@ class RunnerGroup:
             raise cause_of(error) from None
         return blueprint
 
-    def wait_for_all(self, timeout: float = START_TIMEOUT_S) -> None:
-        """Wait until every runner has started."""
-        deadline = time.monotonic() + timeout
+    def wait_for_all(self) -> None:
+        """Wait until every runner has started; those that take longer than `START_TIMEOUT_S` join later."""
+        deadline = time.monotonic() + START_TIMEOUT_S
         while any(not member.is_ready for member in self.members) and time.monotonic() < deadline:
             self._ray.wait([member.starting for member in self.members if not member.is_ready], timeout=POLL_S)
             self.welcome()

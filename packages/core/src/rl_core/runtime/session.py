@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ def connect(what: str) -> Any:
     import ray
 
     if not ray.is_initialized():
+        os.environ.setdefault("RAY_worker_niceness", "0")  # 15 would let whatever else runs here starve the runners
         ray.init(include_dashboard=False, configure_logging=True, logging_level=logging.WARNING, log_to_driver=False)
     register_tensors()
     return ray

@@ -1,0 +1,63 @@
+"""IMPALA and APPO with runners that sample ahead of the learner."""
+
+import math
+import os
+import signal
+import time
+
+import pytest
+import ray
+import remote_envs
+from remote_envs import CountEnv
+
+from rl_core import APPOConfig, IMPALAConfig
+
+ray.cloudpickle.register_pickle_by_value(remote_envs)
+
+
+def build(config, env="CartPole-v1", **env_config):
+    return (
+        config.environment(env, env_config=env_config, disable_env_checking=True)
+        .env_runners(num_env_runners=2, num_envs_per_env_runner=4, rollout_fragment_length=8)
+        .training(train_batch_size_per_learner=64, minibatch_size=64)
+        .reporting(min_sample_timesteps_per_iteration=640)
+        .rl_module(model_config={"fcnet_hiddens": (8,)})
+        .build()
+    )
+
+
+@pytest.mark.parametrize("config", [IMPALAConfig, APPOConfig])
+def test_each_rollout_is_learned_from_once_and_runners_do_not_run_away(config):
+    algorithm = build(config())
+    learned = []
+    update = algorithm.learner.update
+    algorithm.learner.update = lambda rollout: learned.append(rollout) or update(rollout)
+    for _ in range(3):
+        result = algorithm.train()
+    assert result["env_steps"] == sum(rollout.env_steps for rollout in learned) == 3 * 640
+    assert all(rollout.reward.shape == (8, 8) for rollout in learned), "two rollouts of 32 steps make a batch"
+    assert 0.0 < result["learner/default/policy_age"] < 12.0
+    versions = [rollout.policy_version for rollout in learned]
+    assert versions[-1] > versions[0]
+    time.sleep(1.0)  # a slow learner: the runners finish what they were asked for, and wait
+    runner = algorithm.env_runner
+    assert runner.group.num_pending <= 4
+    assert len(algorithm._waiting) <= 2 + 4
+    assert not math.isnan(result["learner/default/entropy"])
+    algorithm.stop()
+
+
+def test_learning_goes_on_while_a_runner_is_replaced():
+    algorithm = build(IMPALAConfig(), CountEnv)
+    algorithm.train()
+    (pid, _) = algorithm.foreach_env_runner(lambda runner: os.getpid())
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30.0
+    steps = []
+    while not steps or result["env_runners/num_healthy_env_runners"] < 2:
+        result = algorithm.train()
+        steps.append(result["env_steps"])
+        assert time.monotonic() < deadline
+    assert result["env_runners/num_env_runner_restarts"] == 1
+    assert all(later - earlier >= 640 for earlier, later in zip(steps, steps[1:], strict=False))
+    algorithm.stop()

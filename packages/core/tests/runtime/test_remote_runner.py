@@ -1,0 +1,252 @@
+"""Env runners in other processes: real ones, with real faults."""
+
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import ray
+import remote_envs
+from remote_envs import BrokenEnv, CountEnv, LockedEnv
+
+from rl_core import Algorithm, ConnectorState, DQNConfig, ObsConnector, PPOConfig
+from rl_core.errors import ConfigError, EnvError, WorkerError
+from rl_core.testing.envs import ObservationIsTimeEnv
+
+ray.cloudpickle.register_pickle_by_value(remote_envs)
+SMALL = {"fcnet_hiddens": (4,)}
+
+
+@dataclass(frozen=True)
+class CountSteps(ObsConnector):
+    """Its statistics are the number of observations seen; what it gives is that number."""
+
+    def output_space(self, observation_space, action_space):
+        return observation_space
+
+    def initial_state(self, observation_space, action_space, num_slots):
+        return ConnectorState((np.zeros(()),), ())
+
+    def observe(self, state, step):
+        return (state.shared[0] + len(step.first),)
+
+    def __call__(self, state, step):
+        return state, step
+
+    def merge(self, shared, base):
+        return (base[0] + sum(part[0] - base[0] for part in shared),)
+
+
+ray.cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])
+
+
+def config(env=CountEnv, *, num_runners=2, num_envs=2, num_steps=10, settings=None, **env_config):
+    batch = num_envs * num_steps * num_runners
+    return (
+        PPOConfig()
+        .environment(env, env_config=env_config, disable_env_checking=True)
+        .env_runners(num_env_runners=num_runners, num_envs_per_env_runner=num_envs, **(settings or {}))
+        .training(train_batch_size_per_learner=batch, minibatch_size=batch, num_epochs=1)
+        .rl_module(model_config=SMALL)
+    )
+
+
+@pytest.fixture
+def build():
+    """Build algorithms and stop them at the end."""
+    built = []
+
+    def make(*arguments, **settings):
+        built.append(config(*arguments, **settings).build())
+        return built[-1]
+
+    yield make
+    for algorithm in built:
+        algorithm.stop()
+
+
+def processes(rollout):
+    """The process of each slot, in order."""
+    return [int(number) for number in rollout.obs[0, :, 0].tolist()]
+
+
+def until_full(algorithm, seconds=20.0):
+    """Sample until all runners are back; returns the time that took."""
+    start = time.monotonic()
+    while algorithm.env_runner.num_healthy < algorithm.env_runner.num_runners:
+        assert time.monotonic() - start < seconds
+        algorithm.env_runner.sample()
+    return time.monotonic() - start
+
+
+def test_two_runners_sample_side_by_side_in_their_own_processes_and_learn_together(build):
+    algorithm = build("CartPole-v1", num_envs=4, num_steps=64)
+    rollout = algorithm.sample()
+    assert rollout.reward.shape == (64, 8)
+    assert not np.array_equal(rollout.obs[:, :4], rollout.obs[:, 4:]), "each has random numbers of its own"
+    again = build("CartPole-v1", num_envs=4, num_steps=64).sample()
+    assert np.array_equal(rollout.obs, again.obs), "the same ones in every run"
+    results = [algorithm.train() for _ in range(3)]
+    assert [result["env_steps"] for result in results] == [1024, 1536, 2048]
+    assert results[-1]["learner/default/policy_age"] == 0.0
+    assert results[-1]["env_runners/num_healthy_env_runners"] == 2
+    assert results[-1]["env_runners/num_env_runner_restarts"] == 0
+    assert results[-1]["env_runners/num_episodes_lifetime"] > 20
+    pids = algorithm.foreach_env_runner(lambda runner: os.getpid())
+    assert len({os.getpid(), *pids}) == 3
+    versions = algorithm.foreach_env_runner(lambda runner: runner.policy.version)
+    assert versions == [2, 2], "they read weights with their next rollout"
+
+
+def test_statistics_of_connectors_are_merged_without_losing_or_doubling_any(build):
+    algorithm = build(num_runners=2, settings={"env_to_module_connector": (CountSteps(),)})
+    for _ in range(4):
+        algorithm.train()
+    observed = 4 * 40 + 4  # each step, and the first observation of each slot
+    assert float(algorithm.policy.shared[0][0]) == observed
+    counts = algorithm.foreach_env_runner(lambda runner: float(runner.policy.shared[0][0]))
+    assert counts == [3 * 40 + 4 + 20] * 2, "what all had seen before the last rollout, and its own part of that"
+
+
+@pytest.mark.parametrize("fault", ["kill", "hang", "raise"])
+def test_a_runner_that_fails_is_replaced_while_the_other_goes_on(build, tmp_path, fault):
+    algorithm = build(folder=str(tmp_path), fault=fault, settings={"sample_timeout_s": 1.5})
+    before = processes(algorithm.sample())
+    for _ in range(3):
+        rollout = algorithm.sample()
+        assert rollout.reward.shape == (10, 4), "the other samples twice"
+    assert len(set(processes(rollout))) <= 2
+    assert until_full(algorithm) < 20.0
+    after = set(processes(algorithm.sample()))
+    assert len(after) == 2
+    assert len(after & set(before)) == 1
+    assert algorithm.env_runner.num_restarts == 1
+    assert algorithm.train()["env_runners/num_env_runner_restarts"] == 1
+
+
+def test_a_process_killed_from_outside_costs_nothing_but_its_own_rollout(build):
+    algorithm = build()
+    algorithm.sample()
+    (pid, other) = algorithm.foreach_env_runner(lambda runner: os.getpid())
+    os.kill(pid, signal.SIGKILL)
+    rollout = algorithm.sample()
+    assert set(processes(rollout)) == {other}
+    until_full(algorithm)
+    assert algorithm.env_runner.num_restarts == 1
+
+
+def test_runners_that_may_not_be_replaced_leave_the_others_alone_until_none_is_left(build, tmp_path):
+    running = config(folder=str(tmp_path), fault="kill").fault_tolerance(restart_failed_env_runners=False).build()
+    with pytest.warns(UserWarning, match="is lost and not replaced"):
+        for _ in range(4):
+            assert running.sample().reward.shape == (10, 4)
+    assert running.env_runner.num_restarts == 0
+    (pid,) = running.foreach_env_runner(lambda runner: os.getpid())
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(WorkerError):
+        running.sample()
+    running.stop()
+
+
+def test_an_env_that_fails_again_and_again_ends_the_run_with_its_own_words(build, tmp_path):
+    algorithm = build(fault="raise", fault_at=3, always=True)
+    with pytest.raises(EnvError, match="the simulator lost its licence"):
+        algorithm.sample()
+
+
+def test_an_env_that_cannot_be_made_there_says_why_in_one_line(build):
+    with pytest.raises(EnvError, match="/opt/simulator/licence.txt") as error:
+        build(BrokenEnv)
+    assert "ray::" not in str(error.value)
+    assert "Traceback" not in str(error.value)
+
+
+def test_what_cannot_be_sent_to_another_process_is_refused_at_once(build):
+    env = LockedEnv()
+    with pytest.raises(ConfigError, match=r"environment\.env: .* cannot be sent to another process: .*lock"):
+        build(lambda config: env)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_cpus_per_env_runner": 3.0}, r"num_env_runners=2 needs 6 CPU \(3 each\), but the cluster has 4"),
+        ({"num_gpus_per_env_runner": 0.5}, r"needs 1 GPU \(0.5 each\), but the cluster has 0"),
+        ({"custom_resources_per_env_runner": {"simulator": 2.0}}, r"needs 4 simulator \(2 each\), but .* has 2"),
+    ],
+)
+def test_more_resources_than_there_are_is_an_error_at_once(build, settings, message):
+    start = time.monotonic()
+    with pytest.raises(ConfigError, match=message):
+        build(settings=settings)
+    assert time.monotonic() - start < 5.0
+
+
+def test_evaluation_runners_share_the_episodes_and_one_that_dies_is_stood_in_for(build):
+    running = config(num_runners=1, pause=0.02).evaluation(evaluation_num_env_runners=2).build()
+    running.train()
+    assert running.evaluate(num_episodes=7)["evaluation/num_episodes"] == 7
+    pids = running._evaluation_runner.call_each(lambda runner: os.getpid())
+    threading.Timer(0.1, os.kill, (pids[0], signal.SIGKILL)).start()
+    result = running.evaluate(num_episodes=9)
+    assert result["evaluation/num_episodes"] == 9
+    assert result["evaluation/episode_return_mean"] == 5.0
+    running.stop()
+
+
+def test_a_checkpoint_goes_on_with_another_number_of_runners(tmp_path):
+    def make(num_runners):
+        made = config(ObservationIsTimeEnv, num_runners=num_runners, num_envs=2, num_steps=6)
+        return made.env_runners(env_to_module_connector=(CountSteps(),)).build()
+
+    first = make(2)
+    for _ in range(2):
+        first.train()
+    seen = float(first.policy.shared[0][0])
+    path = first.save(tmp_path / "two")
+    twin = make(2)
+    twin.restore(path)
+    assert np.array_equal(first.sample().obs, twin.sample().obs), "each runner goes on where it was"
+    first.stop()
+    twin.stop()
+    local = Algorithm.from_checkpoint(path, allow={"test_remote_runner"})
+    local.stop()
+    for num_runners in (0, 1):
+        made = config(ObservationIsTimeEnv, num_runners=max(1, num_runners), num_envs=2, num_steps=6)
+        other = made.env_runners(num_env_runners=num_runners, env_to_module_connector=(CountSteps(),)).build()
+        other.restore(path)
+        assert other.env_steps == 48
+        assert float(other.policy.shared[0][0]) == seen
+        assert other.train()["env_steps"] == 48 + 12 * max(1, num_runners)
+        other.stop()
+
+
+def test_runners_can_be_added_and_removed_during_a_run(build):
+    algorithm = build()
+    algorithm.train()
+    algorithm.env_runner.resize(3)
+    algorithm.env_runner.group.wait_for_all()
+    assert algorithm.sample().reward.shape == (10, 6)
+    algorithm.env_runner.resize(1)
+    assert algorithm.sample().reward.shape == (10, 2)
+    assert algorithm.train()["env_runners/num_healthy_env_runners"] == 1
+
+
+def test_off_policy_algorithms_sample_remotely_while_they_learn():
+    algorithm = (
+        DQNConfig()
+        .environment("CartPole-v1")
+        .env_runners(num_env_runners=2, num_envs_per_env_runner=2)
+        .training(num_steps_sampled_before_learning_starts=100, train_batch_size_per_learner=8, overlap_sampling=True)
+        .reporting(min_sample_timesteps_per_iteration=200)
+        .rl_module(model_config=SMALL)
+        .build()
+    )
+    results = [algorithm.train() for _ in range(2)]
+    algorithm.stop()
+    assert results[-1]["learner/default/num_gradient_steps"] > 10
+    stored, steps = results[-1]["learner/default/replay_size"], results[-1]["env_steps"]
+    assert stored == steps - 16, "the newest rollout came while it learned"
