@@ -9,6 +9,7 @@ import pytest
 from rl_core import PPOConfig
 from rl_core.errors import RunError
 from rl_core.example import example_parser, finish_example, run_example, train_example
+from rl_core.example.run import with_flags
 from rl_core.testing.envs import CountdownEnv
 
 COMMON = """--algo --env --num-env-runners --num-envs-per-env-runner --num-agents --num-learners --num-gpus-per-learner
@@ -46,14 +47,13 @@ def test_every_common_flag_is_known_and_explained():
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        ("--num-env-runners 2", "got '2', expected 0: it needs env runners in other processes"),
         ("--num-learners 1", "it needs learners in other processes"),
         ("--num-agents 2", "this script is single-agent"),
-        ("--num-samples 3", "got '3', expected 1: it needs Ray Tune"),
-        ("--max-concurrent-trials 1", "it needs Ray Tune"),
+        ("--num-samples 3", "got '3', expected 1: this script is one run, not a search"),
+        ("--max-concurrent-trials 1", "not a search"),
+        ("--num-cpus 2", "add --num-env-runners or --evaluation-num-env-runners"),
         ("--num-gpus-per-learner 0.5", "expected 0 or 1"),
-        ("--evaluation-parallel-to-training", "it needs env runners"),
-        ("--evaluation-duration-unit timesteps", "invalid choice"),
+        ("--evaluation-duration-unit seconds", "invalid choice"),
         ("--wandb-key abc", "no logger for Weights & Biases"),
         ("--env CartPole-v1", "has an env of its own"),
         ("--checkpoint-freq 2", "add --output DIR"),
@@ -74,9 +74,22 @@ def test_neutral_values_and_no_tune_are_accepted():
 
 def test_a_script_may_honour_a_flag_itself():
     assert parsed("--num-agents", "2", honours=["--num-agents"]).num_agents == 2
-    assert parsed("--evaluation-parallel-to-training", honours=["--evaluation-parallel-to-training"])
+    assert parsed("--num-samples", "4", honours=["--num-samples"]).num_samples == 4
     with pytest.raises(ValueError, match="--num-agent'"):
         example_parser("", honours=["--num-agent"])
+
+
+def test_flags_of_evaluation_reach_the_config():
+    args = parsed("--evaluation-num-env-runners", "1", "--evaluation-parallel-to-training")
+    settings = with_flags(config(), args).evaluation.settings
+    assert settings.evaluation_num_env_runners == 1
+    assert settings.evaluation_parallel_to_training
+    own = config().evaluation(evaluation_num_env_runners=2, evaluation_parallel_to_training=True)
+    settings = with_flags(own, parsed("--evaluation-duration", "auto")).evaluation.settings
+    assert settings.evaluation_num_env_runners == 2
+    assert settings.evaluation_duration == "auto"
+    args = parsed("--evaluation-duration", "1011", "--evaluation-duration-unit", "timesteps")
+    assert with_flags(config(), args).evaluation.settings.evaluation_duration_unit == "timesteps"
 
 
 def test_algo_names_what_the_script_trains(capsys):

@@ -136,7 +136,7 @@ def test_one_policy_of_a_checkpoint_is_loaded_with_its_statistics(tmp_path):
     right = parameters(fresh.env_runner.policies["right"])
     load_policy(fresh, "left", path)
     assert saved.shared[0] > 0
-    for runner in (fresh.env_runner, fresh._evaluation_runner):
+    for runner in (fresh.env_runner, fresh.evaluator.runner):
         assert torch.equal(parameters(runner.policies["left"]), parameters(saved))
         assert torch.equal(parameters(runner.policies["right"]), right)
         assert runner.get_weights()["left"].connector_state == saved.shared

@@ -250,7 +250,7 @@ def test_evaluation_uses_the_newest_statistics_and_leaves_them_frozen():
     algorithm.train()
     count = float(algorithm.policy.shared[0]["count"])
     algorithm.evaluate()
-    assert algorithm._evaluation_runner.policy.shared[0]["count"] == count
+    assert algorithm.evaluator.runner.policy.shared[0]["count"] == count
     assert algorithm.policy.shared[0]["count"] == count
     algorithm.train()
     assert algorithm.policy.shared[0]["count"] == count + 96
@@ -537,3 +537,41 @@ def test_configs_and_learners_are_the_public_types():
     assert isinstance(algorithm.config, AlgorithmConfig)
     assert isinstance(algorithm.learner, Learner)
     assert isinstance(algorithm.policy, Policy)
+
+
+def test_evaluation_by_a_function_of_the_users_own():
+    def count_slots(algorithm, runner):
+        (slots,) = runner.call_each(lambda one: one.env.num_envs)
+        return {"slots": slots, "episode_return_mean": 7.0}
+
+    algorithm = make_config().evaluation(custom_evaluation_function=count_slots, evaluation_interval=1).build()
+    result = algorithm.train()
+    algorithm.stop()
+    assert result["evaluation/slots"] == 3
+    assert result["evaluation/episode_return_mean"] == 7.0
+    assert result["evaluation/training_iteration"] == 1
+    assert math.isnan(result["evaluation/num_episodes"])
+
+
+@pytest.mark.parametrize("num_steps", [1, 7, 100])
+def test_evaluation_counts_steps_exactly(num_steps):
+    algorithm = make_config().evaluation(evaluation_duration=num_steps, evaluation_duration_unit="timesteps").build()
+    result = algorithm.evaluate()
+    algorithm.stop()
+    assert result["evaluation/num_env_steps"] == num_steps
+    assert (
+        result["evaluation/num_episodes"] * max(result["evaluation/episode_len_mean"], 0) <= num_steps
+        or not (result["evaluation/num_episodes"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"evaluation_parallel_to_training": True}, "evaluation_num_env_runners=0"),
+        ({"evaluation_duration": "auto"}, "lasts as long as training"),
+    ],
+)
+def test_evaluation_settings_that_do_not_go_together(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        make_config().evaluation(**settings)

@@ -7,7 +7,17 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rl_core import A2CConfig, Algorithm, APPOConfig, DQNConfig, IMPALAConfig, PPOConfig, SACConfig, TD3Config, TQCConfig
+from rl_core import (
+    A2CConfig,
+    Algorithm,
+    APPOConfig,
+    DQNConfig,
+    IMPALAConfig,
+    PPOConfig,
+    SACConfig,
+    TD3Config,
+    TQCConfig,
+)
 from rl_core.checkpoint import Checkpoint
 from rl_core.testing import check_algorithm
 from rl_core.testing.check_algorithm import without_clocks

@@ -1,5 +1,6 @@
 """IMPALA and APPO with runners that sample ahead of the learner."""
 
+import itertools
 import math
 import os
 import signal
@@ -53,11 +54,13 @@ def test_learning_goes_on_while_a_runner_is_replaced():
     (pid, _) = algorithm.foreach_env_runner(lambda runner: os.getpid())
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 30.0
-    steps = []
-    while not steps or result["env_runners/num_healthy_env_runners"] < 2:
-        result = algorithm.train()
-        steps.append(result["env_steps"])
+    results = [algorithm.train()]
+    while (
+        results[-1]["env_runners/num_healthy_env_runners"] < 2 or not results[-1]["env_runners/num_env_runner_restarts"]
+    ):
+        results.append(algorithm.train())
         assert time.monotonic() < deadline
-    assert result["env_runners/num_env_runner_restarts"] == 1
-    assert all(later - earlier >= 640 for earlier, later in zip(steps, steps[1:], strict=False))
+    assert results[-1]["env_runners/num_env_runner_restarts"] == 1
+    steps = [result["env_steps"] for result in results]
+    assert all(later - earlier >= 640 for earlier, later in itertools.pairwise(steps))
     algorithm.stop()

@@ -141,8 +141,8 @@ def test_a_process_killed_from_outside_costs_nothing_but_its_own_rollout(build):
 def test_runners_that_may_not_be_replaced_leave_the_others_alone_until_none_is_left(build, tmp_path):
     running = config(folder=str(tmp_path), fault="kill").fault_tolerance(restart_failed_env_runners=False).build()
     with pytest.warns(UserWarning, match="is lost and not replaced"):
-        for _ in range(4):
-            assert running.sample().reward.shape == (10, 4)
+        shapes = [running.sample().reward.shape for _ in range(4)]
+    assert shapes == [(10, 4)] * 4
     assert running.env_runner.num_restarts == 0
     (pid,) = running.foreach_env_runner(lambda runner: os.getpid())
     os.kill(pid, signal.SIGKILL)
@@ -189,12 +189,39 @@ def test_evaluation_runners_share_the_episodes_and_one_that_dies_is_stood_in_for
     running = config(num_runners=1, pause=0.02).evaluation(evaluation_num_env_runners=2).build()
     running.train()
     assert running.evaluate(num_episodes=7)["evaluation/num_episodes"] == 7
-    pids = running._evaluation_runner.call_each(lambda runner: os.getpid())
+    pids = running.evaluator.runner.call_each(lambda runner: os.getpid())
     threading.Timer(0.1, os.kill, (pids[0], signal.SIGKILL)).start()
     result = running.evaluate(num_episodes=9)
     assert result["evaluation/num_episodes"] == 9
     assert result["evaluation/episode_return_mean"] == 5.0
     running.stop()
+
+
+@pytest.mark.parametrize(("unit", "count"), [("episodes", 13), ("timesteps", 1011)], ids=["13 episodes", "1011 steps"])
+def test_evaluation_beside_training_is_exact_and_of_the_weights_before(unit, count):
+    made = config("CartPole-v1", num_runners=1, num_envs=4, num_steps=64).env_runners(num_env_runners=0)
+    made.evaluation(
+        evaluation_interval=1,
+        evaluation_num_env_runners=1,
+        evaluation_parallel_to_training=True,
+        evaluation_duration=count,
+        evaluation_duration_unit=unit,
+    )
+    running = made.build()
+    results = [running.train() for _ in range(2)]
+    for result in results:
+        key = "evaluation/num_episodes" if unit == "episodes" else "evaluation/num_env_steps"
+        assert result[key] == count
+    assert [result["evaluation/training_iteration"] for result in results] == [1, 2]
+    assert running.evaluator.runner.policies["default"].version == 1
+    made.evaluation(evaluation_duration="auto", evaluation_duration_unit="episodes")
+    running.stop()
+    longest = made.build()
+    assert longest.train()["evaluation/num_episodes"] >= 4
+    with pytest.raises(ConfigError, match="lasts as long as the training"):
+        longest.evaluate()
+    assert longest.evaluate(num_episodes=3)["evaluation/num_episodes"] == 3
+    longest.stop()
 
 
 def test_a_checkpoint_goes_on_with_another_number_of_runners(tmp_path):

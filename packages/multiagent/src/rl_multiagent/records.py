@@ -91,6 +91,7 @@ class AgentEpisodes(EpisodeStats):
             returns=together.returns,
             lengths=together.lengths,
             parts=together.parts,
+            num_steps=together.num_steps,
             agents=first.agents,
             policies=first.policies,
             played_by=np.concatenate([part.played_by for part in own]),

@@ -19,6 +19,7 @@ from rl_core._internal.allocator import keep_freed_memory
 from rl_core.algorithm.callbacks import CallbackList
 from rl_core.algorithm.components import Context, Purpose
 from rl_core.algorithm.config import AlgorithmConfig
+from rl_core.algorithm.evaluation import Evaluator
 from rl_core.checkpoint import Checkpoint, save_checkpoint
 from rl_core.env.spaces import same_space, space_from_json
 from rl_core.errors import CheckpointError, ConfigError
@@ -28,15 +29,6 @@ from rl_core.records import Weights
 from rl_core.rng import stream_seed
 from rl_core.sampling.protocol import Runner
 
-EVALUATION_KEYS = (
-    "episode_return_mean",
-    "episode_return_min",
-    "episode_return_max",
-    "episode_return_std",
-    "episode_len_mean",
-    "num_episodes",
-    "training_iteration",
-)
 TIMERS = ("sample_s", "update_s", "publish_s", "evaluate_s")
 LARGE_MODULE = 1_000_000
 """Number of parameters from which several torch threads are worth their cost."""
@@ -69,7 +61,6 @@ class Algorithm:
         components = self.config.components()
         self.env_runner = self._make_runner("sampling", self.config.env_runners.settings.num_env_runners)
         self.learner = components.learner(self.config, self.env_runner)
-        self._evaluation_runner: Runner | None = None
         self._set_num_threads()
         keep_freed_memory()
         self.iteration = 0
@@ -80,9 +71,14 @@ class Algorithm:
         self._returns: deque[float] = deque(maxlen=window)
         self._lengths: deque[float] = deque(maxlen=window)
         self._parts = {name: deque[float](maxlen=window) for name in self.env_runner.episodes.parts}
-        self._evaluation = dict.fromkeys((f"evaluation/{key}" for key in (*EVALUATION_KEYS, *self._parts)), math.nan)
+        evaluation = self.config.evaluation.settings
+        self.evaluator = Evaluator(
+            self.config,
+            lambda: self._make_runner("evaluation", evaluation.evaluation_num_env_runners),
+            list(self._parts),
+        )
         self._min_steps = self.config.reporting.settings.min_sample_timesteps_per_iteration
-        self._evaluation_interval = self.config.evaluation.settings.evaluation_interval
+        self._evaluation_interval = evaluation.evaluation_interval
         self._timers = dict.fromkeys(TIMERS, 0.0)
         self._iteration_steps = self._iteration_episodes = 0
         self.env_runner.set_weights(self.learner.weights())
@@ -126,18 +122,45 @@ class Algorithm:
         start = time.perf_counter()
         self._timers = dict.fromkeys(TIMERS, 0.0)
         self._iteration_steps = self._iteration_episodes = 0
-        learner_metrics = self.training_step()
-        if self._iteration_steps < self._min_steps:
-            learner_metrics = self._repeat_training_step(learner_metrics)
-        self.iteration += 1
-        if self._evaluation_interval and self.iteration % self._evaluation_interval == 0:
-            self.evaluate()
+        evaluates = self._evaluation_interval and (self.iteration + 1) % self._evaluation_interval == 0
+        if evaluates and self.evaluator.settings.evaluation_parallel_to_training:
+            learner_metrics = self._train_beside_evaluation()
+        else:
+            learner_metrics = self._train()
+            self.iteration += 1
+            if evaluates:
+                self.evaluate()
         elapsed = time.perf_counter() - start
         self.time_total_s += elapsed
         result = self._result(learner_metrics, elapsed)
         if self.callbacks.members:
             self.callbacks.call("on_train_result", algorithm=self, result=result)
         return result
+
+    def _train(self) -> dict[str, float]:
+        """Do the training steps of one iteration."""
+        learner_metrics = self.training_step()
+        if self._iteration_steps < self._min_steps:
+            return self._repeat_training_step(learner_metrics)
+        return learner_metrics
+
+    def _train_beside_evaluation(self) -> dict[str, float]:
+        """Do the training steps of one iteration while the weights from before it are evaluated."""
+        self.callbacks.call("on_evaluate_start", algorithm=self)
+        evaluation = self.evaluator.start(self.env_runner.get_weights(), self._evaluation_seed())
+        try:
+            learner_metrics = self._train()
+        finally:
+            self.evaluator.end_of_training()
+            with self.timer("evaluate_s"):  # what is left of it
+                episodes = evaluation.result()
+        self.iteration += 1
+        figures = self.evaluator.summarise(episodes, self.iteration)
+        self.callbacks.call("on_evaluate_end", algorithm=self, result=figures)
+        return learner_metrics
+
+    def _evaluation_seed(self) -> int:
+        return stream_seed(self.config.debugging.settings.seed, "evaluation", self.iteration)
 
     def _repeat_training_step(self, first: dict[str, float]) -> dict[str, float]:
         """Go on until the iteration has the env steps it must have, and average the figures of all steps.
@@ -214,7 +237,7 @@ class Algorithm:
             "env_runners/num_healthy_env_runners": self.env_runner.num_healthy,
             "env_runners/env_steps_per_s": steps / self._timers["sample_s"] if self._timers["sample_s"] else math.nan,
             **learner_metrics,
-            **self._evaluation,
+            **self.evaluator.figures,
             **{f"timers/{name}": seconds for name, seconds in self._timers.items()},
             **self.metrics.reduce(),
         }
@@ -223,7 +246,7 @@ class Algorithm:
         """Play whole episodes in separate envs with the newest weights.
 
         Args:
-            num_episodes: None takes `evaluation_duration`.
+            num_episodes: None takes `evaluation_duration`, or calls `custom_evaluation_function` if there is one.
             explore: Draw actions from the policy or take its mode; None takes the config's `explore`.
 
         Returns:
@@ -232,29 +255,23 @@ class Algorithm:
         if num_episodes is not None and num_episodes < 1:
             raise ValueError(f"evaluate: got num_episodes={num_episodes!r}, expected at least 1.")
         self.callbacks.call("on_evaluate_start", algorithm=self)
-        settings = self.config.evaluation.settings
+        evaluator, function = self.evaluator, self.config.evaluation.settings.custom_evaluation_function
+        weights = self.env_runner.get_weights()
         with self.timer("evaluate_s"):
-            if self._evaluation_runner is None:
-                self._evaluation_runner = self._make_runner("evaluation", settings.evaluation_num_env_runners)
-            self._evaluation_runner.set_weights(self.env_runner.get_weights())
-            episodes = self._evaluation_runner.evaluate(
-                num_episodes=num_episodes or settings.evaluation_duration,
-                seed=stream_seed(self.config.debugging.settings.seed, "evaluation", self.iteration),
-                explore=settings.explore if explore is None else explore,
-            )
-        parts = {name: values.tolist() for name, values in episodes.parts.items()}
-        self._evaluation = {
-            **summarise("evaluation", episodes.returns.tolist(), episodes.lengths.tolist(), parts),
-            "evaluation/episode_return_std": float(episodes.returns.std()),
-            "evaluation/num_episodes": len(episodes.returns),
-            "evaluation/training_iteration": self.iteration,
-        }
-        self.callbacks.call("on_evaluate_end", algorithm=self, result=self._evaluation)
-        return dict(self._evaluation)
+            if function is not None:
+                figures = function(self, evaluator.ready_runner(weights))
+                named = {f"evaluation/{name.removeprefix('evaluation/')}": value for name, value in figures.items()}
+                result = evaluator.keep(named, self.iteration)
+            else:
+                seed = self._evaluation_seed()
+                episodes = evaluator.play(weights, seed, num_episodes=num_episodes, explore=explore)
+                result = evaluator.summarise(episodes, self.iteration)
+        self.callbacks.call("on_evaluate_end", algorithm=self, result=result)
+        return result
 
     def foreach_env_runner(self, function: Callable[[Any], T]) -> list[T]:
         """Call a function with every env runner there is, sampling first, and return what it gave for each."""
-        runners = [runner for runner in (self.env_runner, self._evaluation_runner) if runner is not None]
+        runners = [runner for runner in (self.env_runner, self.evaluator.runner) if runner is not None]
         return [result for runner in runners for result in runner.call_each(function)]
 
     def save(self, path: str | Path) -> Path:
@@ -296,7 +313,7 @@ class Algorithm:
             "returns": list(self._returns),
             "lengths": list(self._lengths),
             "parts": {name: list(values) for name, values in self._parts.items()},
-            "evaluation": dict(self._evaluation),
+            "evaluation": dict(self.evaluator.figures),
             "metrics": self.metrics.get_state(),
         }
 
@@ -345,7 +362,7 @@ class Algorithm:
             window.clear()
             window.extend(values)
         self._parts = {name: deque(values, self._returns.maxlen) for name, values in counters["parts"].items()}
-        self._evaluation = dict(counters["evaluation"])
+        self.evaluator.figures = dict(counters["evaluation"])
 
     def _set_statistics(self, statistics: Mapping[str, Any]) -> None:
         """Give all runners what the connectors of all of them had gathered together."""
@@ -396,5 +413,4 @@ class Algorithm:
     def stop(self) -> None:
         """Close all envs."""
         self.env_runner.close()
-        if self._evaluation_runner is not None:
-            self._evaluation_runner.close()
+        self.evaluator.close()

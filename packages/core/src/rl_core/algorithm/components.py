@@ -128,10 +128,9 @@ def make_env(config: AlgorithmConfig, purpose: Purpose, *, check: bool = True) -
     if purpose == "evaluation":
         evaluation = config.evaluation.settings
         env_config = env_config | evaluation.evaluation_env_config
-        chosen = evaluation.evaluation_num_envs
         # A process for each of 20 slots would take longer to start than to play.
         most = num_envs if runners.gym_env_vectorize_mode.startswith("async") else 32
-        num_envs = min(most, evaluation.evaluation_duration) if chosen == "auto" else chosen
+        num_envs = evaluation.num_slots(most)
     return make_vector_env(
         environment.env,
         num_envs=num_envs,

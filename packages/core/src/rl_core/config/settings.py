@@ -135,8 +135,15 @@ class EvaluationSettings(Settings):
 
     evaluation_interval: Annotated[int, Range(ge=0)] = 0
     """Iterations between evaluations; 0 evaluates only when asked."""
-    evaluation_duration: Positive = 20
-    """Episodes per evaluation, exactly."""
+    evaluation_duration: Positive | Literal["auto"] = 20
+    """Episodes or env steps per evaluation, exactly; `auto` goes on as long as the training beside it."""
+    evaluation_duration_unit: Literal["episodes", "timesteps"] = "episodes"
+    """What `evaluation_duration` counts. Of a number of steps, only episodes that end within them have a return."""
+    evaluation_parallel_to_training: bool = False
+    """Evaluate while the iteration goes on, with the weights from before it, in evaluation runners of their own."""
+    custom_evaluation_function: Callable[..., Any] | None = None
+    """A function `(algorithm, runner)` in place of playing episodes: it returns figures by name, which the result has
+    under `evaluation/`. `runner` has the newest weights; `runner.call_each(function)` calls something with each."""
     evaluation_num_env_runners: Annotated[int, Range(ge=0)] = 0
     """Runners in processes of their own that share the episodes; 0 evaluates in the algorithm's process."""
     evaluation_num_envs: Positive | Literal["auto"] = "auto"
@@ -147,6 +154,34 @@ class EvaluationSettings(Settings):
     `Policy.act` does. The figures in `docs/results.md` are of True unless they say otherwise."""
     evaluation_env_config: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the env that differ from `env_config` in evaluation, such as a longer time limit."""
+
+    def num_slots(self, most: int) -> int:
+        """Work out the env slots of each evaluation runner, of which `auto` takes at most so many."""
+        if self.evaluation_num_envs != "auto":
+            return self.evaluation_num_envs
+        if self.evaluation_duration == "auto":
+            return min(most, 4)  # a round of episodes is to end soon after training does
+        if self.evaluation_duration_unit == "timesteps":
+            return most
+        return min(most, -(-self.evaluation_duration // max(1, self.evaluation_num_env_runners)))
+
+    def check(self) -> None:
+        """Refuse what cannot run beside training."""
+        if self.evaluation_parallel_to_training and not self.evaluation_num_env_runners:
+            raise ConfigError(
+                "evaluation_parallel_to_training: got True, but evaluation_num_env_runners=0: evaluating in this "
+                "process would slow training down. Set evaluation_num_env_runners to 1 or more."
+            )
+        if self.evaluation_duration == "auto" and not self.evaluation_parallel_to_training:
+            raise ConfigError(
+                "evaluation_duration: got 'auto', which lasts as long as training does beside it. Set "
+                "evaluation_parallel_to_training, or a number."
+            )
+        if self.custom_evaluation_function is not None and self.evaluation_parallel_to_training:
+            raise ConfigError(
+                "custom_evaluation_function: it is called between iterations and may look at everything. Leave "
+                "evaluation_parallel_to_training off."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,8 @@ LEAST_EPISODES = 20
 """Episodes of a separate evaluation below which nobody should call a goal reached."""
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
-RUNNERS = "it needs env runners in other processes, which this version does not have"
 LEARNERS = "it needs learners in other processes, which this version does not have"
-TUNE = "it needs Ray Tune, which this version does not have"
+TUNE = "this script is one run, not a search"
 WANDB = "this version has no logger for Weights & Biases; --output writes TensorBoard files"
 
 
@@ -36,7 +35,6 @@ class Refusal(NamedTuple):
 
 
 REFUSALS = (
-    Refusal("--num-env-runners", whole_number, 0, RUNNERS, "env runners besides the one in this process"),
     Refusal("--num-agents", whole_number, 0, "this script is single-agent", "agents; 0: a single-agent env"),
     Refusal("--num-learners", whole_number, 0, LEARNERS, "learners besides the one in this process"),
     Refusal("--num-cpus-per-learner", positive_int, None, LEARNERS, "CPUs of each learner"),
@@ -47,13 +45,8 @@ REFUSALS = (
         LEARNERS,
         "processes that make batches for each learner",
     ),
-    Refusal("--evaluation-num-env-runners", whole_number, 0, RUNNERS, "env runners for evaluation"),
-    Refusal("--evaluation-parallel-to-training", None, False, RUNNERS, "evaluate while training goes on"),
     Refusal("--num-samples", positive_int, 1, TUNE, "trials"),
     Refusal("--max-concurrent-trials", positive_int, None, TUNE, "trials at a time"),
-    Refusal(
-        "--num-cpus", positive_int, None, "it sizes a Ray cluster, which this version does not start", "Ray's CPUs"
-    ),
     Refusal("--wandb-key", str, None, WANDB, "key of Weights & Biases"),
     Refusal("--wandb-project", str, None, WANDB, "project there"),
     Refusal("--wandb-run-name", str, None, WANDB, "name of the run there"),
@@ -70,8 +63,12 @@ class ExampleParser(Parser):
         parsed: argparse.Namespace = super().parse_args(args, namespace)
         if parsed.output is None and (parsed.checkpoint_freq is not None or parsed.checkpoint_at_end):
             self.error("--checkpoint-freq and --checkpoint-at-end need a place for checkpoints: add --output DIR")
-        if parsed.as_test and parsed.evaluation_duration < LEAST_EPISODES:
+        in_episodes = parsed.evaluation_duration != "auto" and parsed.evaluation_duration_unit == "episodes"
+        if parsed.as_test and in_episodes and parsed.evaluation_duration < LEAST_EPISODES:
             self.error(f"--as-test judges by at least {LEAST_EPISODES} episodes: raise --evaluation-duration")
+        remote = parsed.num_env_runners or parsed.evaluation_num_env_runners
+        if parsed.num_cpus is not None and not remote:
+            self.error("--num-cpus sizes a Ray cluster: add --num-env-runners or --evaluation-num-env-runners")
         return parsed
 
 
@@ -142,18 +139,27 @@ def _add_evaluation(group: Any) -> None:
     )
     group.add_argument(
         "--evaluation-duration",
-        type=positive_int,
+        type=_duration,
         default=LEAST_EPISODES,
         metavar="N",
-        help=f"episodes of an evaluation; default: {LEAST_EPISODES}",
+        help=f"episodes or env steps of an evaluation, or auto: as long as training; default: {LEAST_EPISODES}",
     )
     group.add_argument(
-        "--evaluation-duration-unit", choices=["episodes"], default="episodes", help="evaluations are whole episodes"
+        "--evaluation-duration-unit",
+        choices=["episodes", "timesteps"],
+        default="episodes",
+        help="what --evaluation-duration counts; default: episodes",
     )
+    group.add_argument("--evaluation-num-env-runners", type=whole_number, metavar="N", help="processes for evaluation")
+    group.add_argument("--evaluation-parallel-to-training", action="store_true", help="evaluate while training goes on")
 
 
 def _add_run(group: Any) -> None:
     """Add how the run is done and what it leaves behind."""
+    group.add_argument(
+        "--num-env-runners", type=whole_number, metavar="N", help="processes that sample, by Ray; 0: this one"
+    )
+    group.add_argument("--num-cpus", type=positive_int, metavar="N", help="CPUs of the Ray cluster that is started")
     group.add_argument("--num-envs-per-env-runner", type=positive_int, metavar="N", help="env slots that step together")
     group.add_argument("--seed", type=whole_number, metavar="S", help="default: 0")
     group.add_argument(
@@ -183,6 +189,11 @@ def _add_refusable(group: Any, refusal: Refusal, *, honoured: bool) -> None:
         kind["metavar"] = "N" if refusal.kind in (whole_number, positive_int) else "TEXT"
     words = refusal.help if honoured else f"refused: {refusal.reason}"
     group.add_argument(refusal.flag, default=refusal.neutral, help=words, **kind)
+
+
+def _duration(text: str) -> int | str:
+    """Read a number of episodes or steps, or `auto`."""
+    return text if text == "auto" else positive_int(text)
 
 
 def _gpus(text: str) -> int:

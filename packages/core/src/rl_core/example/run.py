@@ -166,9 +166,22 @@ def with_flags(config: AlgorithmConfig, args: argparse.Namespace) -> AlgorithmCo
     if args.algo is not None and args.algo.lower() != config.name:
         raise ConfigError(f"--algo: got {args.algo!r}, but this script trains {config.name!r}. Leave the flag out.")
     config = config.copy()
-    config.evaluation(evaluation_duration=args.evaluation_duration)
-    if args.evaluation_interval is not None:
-        config.evaluation(evaluation_interval=args.evaluation_interval)
+    evaluation: dict[str, Any] = {
+        "evaluation_duration": args.evaluation_duration,
+        "evaluation_duration_unit": args.evaluation_duration_unit,
+    }
+    for name in ("evaluation_interval", "evaluation_num_env_runners"):
+        if getattr(args, name) is not None:
+            evaluation[name] = getattr(args, name)
+    if args.evaluation_parallel_to_training:
+        evaluation["evaluation_parallel_to_training"] = True
+    config.evaluation(**evaluation)
+    if args.num_cpus is not None:
+        from rl_core.runtime.session import start_ray
+
+        start_ray(num_cpus=args.num_cpus)
+    if args.num_env_runners is not None:
+        config.env_runners(num_env_runners=args.num_env_runners)
     if args.num_envs_per_env_runner is not None:
         config.env_runners(num_envs_per_env_runner=args.num_envs_per_env_runner)
     if args.seed is not None:

@@ -108,9 +108,10 @@ class RemoteRunner:
         self.num_healthy = sum(member.is_ready for member in self.group.members)
         return answers
 
-    def evaluate(self, *, num_episodes: int, seed: int, explore: bool) -> EpisodeStats:
-        """Play exactly so many episodes, each runner its share; the share of one that fails is played by another."""
-        share, rest = divmod(num_episodes, self.num_runners)
+    def evaluate(self, *, num_episodes: int = 0, num_steps: int = 0, seed: int, explore: bool) -> EpisodeStats:
+        """Play exactly so many episodes or steps, each runner its share; another plays that of one that fails."""
+        share, rest = divmod(num_episodes or num_steps, self.num_runners)
+        unit = "num_episodes" if num_episodes else "num_steps"
         due = {place: share + (place < rest) for place in range(self.num_runners) if share + (place < rest)}
         results: dict[int, EpisodeStats] = {}
         asked: dict[Request, int] = {}
@@ -118,8 +119,8 @@ class RemoteRunner:
             waiting = [place for place in due if place not in results and place not in asked.values()]
             idle = [member for member in self.group.ready() if not member.pending]
             for member, place in zip(idle, waiting, strict=False):
-                arguments = (self._published, due[place], stream_seed(seed, "runner", place), explore)
-                asked[self.group.ask(member, "evaluate", *arguments)] = place
+                settings = {unit: due[place], "seed": stream_seed(seed, "runner", place), "explore": explore}
+                asked[self.group.ask(member, "evaluate", self._published, **settings)] = place
             for _, request, episodes in self.group.collect():
                 results[asked[request]] = episodes
             for request in self.group.take_lost():

@@ -111,10 +111,10 @@ class RunnerActor:
             num_bad_observations=runner.num_bad_observations,
         )
 
-    def evaluate(self, weights: Any, num_episodes: int, seed: int, explore: bool) -> EpisodeStats:
-        """Play whole episodes with newer weights."""
+    def evaluate(self, weights: Any, **settings: Any) -> EpisodeStats:
+        """Play with newer weights; see `Runner.evaluate`."""
         self.runner.set_weights(weights)
-        return self.runner.evaluate(num_episodes=num_episodes, seed=seed, explore=explore)
+        return self.runner.evaluate(**settings)
 
     def apply(self, function: Callable[[SingleRunner], Any]) -> Any:
         """Call a function with the env runner."""

@@ -175,9 +175,9 @@ class RunnerGroup:
             self.welcome()
         return ready
 
-    def ask(self, member: Member, method: str, *arguments: Any) -> Request:
+    def ask(self, member: Member, method: str, *arguments: Any, **settings: Any) -> Request:
         """Call a method of a runner's actor; references among the arguments are resolved there."""
-        request = Request(getattr(member.handle, method).remote(*arguments), time.monotonic())
+        request = Request(getattr(member.handle, method).remote(*arguments, **settings), time.monotonic())
         member.pending.append(request)
         return request
 

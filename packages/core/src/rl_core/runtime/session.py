@@ -14,11 +14,12 @@ import torch
 from rl_core.errors import ConfigError, WorkerError
 
 
-def connect(what: str) -> Any:
+def connect(what: str, *, num_cpus: int | None = None) -> Any:
     """Import Ray and connect to it: to the cluster that `ray.init` or RAY_ADDRESS named, else to one started here.
 
     Args:
         what: The setting that needs it, for messages.
+        num_cpus: Of a cluster that is started here; None takes the machine's.
 
     Raises:
         ConfigError: Ray is not installed.
@@ -29,9 +30,18 @@ def connect(what: str) -> Any:
 
     if not ray.is_initialized():
         os.environ.setdefault("RAY_worker_niceness", "0")  # 15 would let whatever else runs here starve the runners
-        ray.init(include_dashboard=False, configure_logging=True, logging_level=logging.WARNING, log_to_driver=False)
+        ray.init(num_cpus=num_cpus, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
     register_tensors()
     return ray
+
+
+def start_ray(*, num_cpus: int) -> None:
+    """Start a Ray cluster on this machine that takes itself to have so many CPUs, unless there is one already.
+
+    Raises:
+        ConfigError: Ray is not installed.
+    """
+    connect(f"num_cpus={num_cpus}", num_cpus=num_cpus)
 
 
 def register_tensors() -> None:

@@ -257,11 +257,19 @@ class EnvRunner(SingleRunner):
         """Put the slots of several runners' rollouts side by side."""
         return join_rollouts(rollouts)
 
-    def evaluate(self, *, num_episodes: int, seed: int, explore: bool) -> EpisodeStats:
-        """Play exactly so many episodes; the episodes being sampled are given up."""
+    def evaluate(self, *, num_episodes: int = 0, num_steps: int = 0, seed: int, explore: bool) -> EpisodeStats:
+        """Play exactly so many episodes, or env steps; the episodes being sampled are given up."""
         self._step = None
         guard = None if self._guard is None else ObservationGuard(self.env.num_envs)
-        return evaluate(self.env, self.policy, num_episodes=num_episodes, seed=seed, explore=explore, guard=guard)
+        return evaluate(
+            self.env,
+            self.policy,
+            num_episodes=num_episodes,
+            num_steps=num_steps,
+            seed=seed,
+            explore=explore,
+            guard=guard,
+        )
 
     def set_weights(self, weights: Weights) -> None:
         """Act with newer weights from the next step on."""

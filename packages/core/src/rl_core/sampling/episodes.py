@@ -21,6 +21,8 @@ class EpisodeStats:
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Further figures of episodes by the name of their mean in the result, such as shares of the return: arrays of any
     length. A runner that has some gives all their names from the start."""
+    num_steps: int = 0
+    """Env steps that were played, where a number of steps was asked for; else 0."""
 
     @staticmethod
     def joined(parts: Sequence[EpisodeStats]) -> EpisodeStats:
@@ -30,6 +32,7 @@ class EpisodeStats:
             returns=np.concatenate([part.returns for part in parts]),
             lengths=np.concatenate([part.lengths for part in parts]),
             parts={name: np.concatenate([part.parts[name] for part in parts if name in part.parts]) for name in names},
+            num_steps=sum(part.num_steps for part in parts),
         )
 
 

@@ -19,19 +19,21 @@ def evaluate(
     env: VectorEnv,
     policy: Policy,
     *,
-    num_episodes: int,
+    num_episodes: int = 0,
+    num_steps: int = 0,
     seed: int,
     explore: bool,
     guard: ObservationGuard | None = None,
 ) -> EpisodeStats:
-    """Play exactly `num_episodes` episodes, each slot its fixed share of them.
+    """Play exactly `num_episodes` episodes or `num_steps` env steps, each slot its fixed share of them.
 
     Taking whichever episodes end first would favour short ones; a share per slot does not.
 
     Args:
         env: Reset first; B slots play `num_episodes / B` episodes each, rounded down or up.
         policy: Not changed; the statistics of its connectors stay as they are.
-        num_episodes: Number of episodes.
+        num_episodes: Number of episodes; 0 where steps are counted.
+        num_steps: Number of env steps; episodes that end within them are returned.
         seed: Of the env and of the actions.
         explore: Draw actions; otherwise take the distribution's mode, unless the module `always_explores`.
         guard: Lets the last good observation stand in for one that a connector refuses; None raises.
@@ -39,8 +41,9 @@ def evaluate(
     num_slots, module, chain = env.num_envs, policy.module, policy.obs_chain
     distribution = module.distribution
     explore = explore or module.always_explores
-    share = np.full(num_slots, num_episodes // num_slots)
-    share[: num_episodes % num_slots] += 1
+    total = num_episodes or num_steps
+    share = np.full(num_slots, total // num_slots)
+    share[: total % num_slots] += 1
     generator = torch.Generator().manual_seed(seed)
     state = policy.initial_state(num_slots, seed=seed)
     module_state, memory = state.module, state.action_memory
@@ -72,11 +75,15 @@ def evaluate(
             open_return += raw.reward
             open_length += ~raw.artificial
             done = raw.terminated | raw.truncated
+            ended = done & (share > 0)
+            share -= ended if num_episodes else (share > 0) & ~raw.artificial
             if done.any():
-                counted = done & (share > 0)
-                returns.append(open_return[counted])
-                lengths.append(open_length[counted])
-                share -= counted
+                returns.append(open_return[ended])
+                lengths.append(open_length[ended])
                 open_return[done] = 0.0
                 open_length[done] = 0
-    return EpisodeStats(returns=np.concatenate(returns), lengths=np.concatenate(lengths))
+    return EpisodeStats(
+        returns=np.concatenate([np.zeros(0), *returns]),
+        lengths=np.concatenate([np.zeros(0, np.int64), *lengths]),
+        num_steps=num_steps,
+    )

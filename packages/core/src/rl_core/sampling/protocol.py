@@ -33,8 +33,8 @@ class Runner(Protocol):
     def sample(self) -> Any:
         """Return experience for the learner; its `env_steps` says how many env steps it holds."""
 
-    def evaluate(self, *, num_episodes: int, seed: int, explore: bool) -> EpisodeStats:
-        """Play exactly so many episodes with the current weights."""
+    def evaluate(self, *, num_episodes: int = 0, num_steps: int = 0, seed: int, explore: bool) -> EpisodeStats:
+        """Play exactly so many episodes, or env steps, with the current weights; one of the two is given."""
 
     def set_weights(self, weights: Any) -> None:
         """Take what the learner's `weights`, or another runner's `get_weights`, gave."""

@@ -38,8 +38,7 @@ def make_agents_env(config: AlgorithmConfig, purpose: Purpose) -> AgentsVectorEn
     if purpose == "evaluation":
         evaluation = config.evaluation.settings
         env_config = env_config | evaluation.evaluation_env_config
-        chosen = evaluation.evaluation_num_envs
-        num_envs = min(num_envs, evaluation.evaluation_duration) if chosen == "auto" else chosen
+        num_envs = evaluation.num_slots(num_envs)
     if mode == "vector_entry_point":
         vector_env = make_agents_vector_env(environment.env, num_envs, env_config)
         if checked:

@@ -351,14 +351,15 @@ class MultiAgentRunner(SingleRunner):
             agent_steps=sum(part.agent_steps for part in rollouts),
         )
 
-    def evaluate(self, *, num_episodes: int, seed: int, explore: bool) -> AgentEpisodes:
-        """Play exactly so many episodes with the current weights, each env slot its fixed share of them.
+    def evaluate(self, *, num_episodes: int = 0, num_steps: int = 0, seed: int, explore: bool) -> AgentEpisodes:
+        """Play exactly so many episodes, or env steps, with the current weights, each env slot its fixed share of them.
 
         The episodes being sampled are given up.
         """
         num_envs = self.env.num_envs
-        share = np.full(num_envs, num_episodes // num_envs)
-        share[: num_episodes % num_envs] += 1
+        total = num_episodes or num_steps
+        share = np.full(num_envs, total // num_envs)
+        share[: total % num_envs] += 1
         generator = torch.Generator().manual_seed(seed)
         self._reset(seed, observe=False)
         with torch.inference_mode():
@@ -370,9 +371,9 @@ class MultiAgentRunner(SingleRunner):
                         self._fill(actions, slots, slots.decide(noise, explore=explore)[1])
                 before = self._num_episodes.copy()
                 self._advance(actions, observe=False, counted=share > 0)
-                share = np.maximum(share - (self._num_episodes - before), 0)
+                share = np.maximum(share - (self._num_episodes - before if num_episodes else 1), 0)
         self._started = False
-        return self._counter.take()
+        return dataclasses.replace(self._counter.take(), num_steps=num_steps)
 
     def set_weights(self, weights: AgentWeights) -> None:
         """Act with newer weights from the next step on; policies that are not named keep theirs."""
