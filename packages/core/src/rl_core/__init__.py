@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rl_core.onnx import OnnxPolicy, export_onnx
     from rl_core.policy import Policy
     from rl_core.records import Batch, Decision, Rollout, Step, Weights
+    from rl_core.runtime.tune import tune_checkpoint, tune_resources, tune_trainable
     from rl_core.sampling.env_runner import EnvRunner
     from rl_core.sampling.episodes import Episode
 
@@ -71,6 +72,9 @@ __all__ = [
     "export_onnx",
     "read_rllib_module",
     "read_rllib_policy",
+    "tune_checkpoint",
+    "tune_resources",
+    "tune_trainable",
 ]
 
 _MODULES = {
@@ -112,6 +116,9 @@ _MODULES = {
     "Rollout": "records",
     "Step": "records",
     "Weights": "records",
+    "tune_checkpoint": "runtime.tune",
+    "tune_resources": "runtime.tune",
+    "tune_trainable": "runtime.tune",
 }
 """Where each name is imported from on first use (PEP 562): `rl --help` needs neither torch nor gymnasium."""
 

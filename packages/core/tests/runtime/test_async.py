@@ -55,9 +55,7 @@ def test_learning_goes_on_while_a_runner_is_replaced():
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 30.0
     results = [algorithm.train()]
-    while (
-        results[-1]["env_runners/num_healthy_env_runners"] < 2 or not results[-1]["env_runners/num_env_runner_restarts"]
-    ):
+    while algorithm.env_runner.num_restarts == 0 or algorithm.env_runner.num_healthy < 2:
         results.append(algorithm.train())
         assert time.monotonic() < deadline
     assert results[-1]["env_runners/num_env_runner_restarts"] == 1

@@ -166,16 +166,7 @@ def with_flags(config: AlgorithmConfig, args: argparse.Namespace) -> AlgorithmCo
     if args.algo is not None and args.algo.lower() != config.name:
         raise ConfigError(f"--algo: got {args.algo!r}, but this script trains {config.name!r}. Leave the flag out.")
     config = config.copy()
-    evaluation: dict[str, Any] = {
-        "evaluation_duration": args.evaluation_duration,
-        "evaluation_duration_unit": args.evaluation_duration_unit,
-    }
-    for name in ("evaluation_interval", "evaluation_num_env_runners"):
-        if getattr(args, name) is not None:
-            evaluation[name] = getattr(args, name)
-    if args.evaluation_parallel_to_training:
-        evaluation["evaluation_parallel_to_training"] = True
-    config.evaluation(**evaluation)
+    _evaluate_by_flags(config, args)
     if args.num_cpus is not None:
         from rl_core.runtime.session import start_ray
 
@@ -191,6 +182,20 @@ def with_flags(config: AlgorithmConfig, args: argparse.Namespace) -> AlgorithmCo
     if args.checkpoint_freq is not None:
         config.checkpointing(checkpoint_frequency=args.checkpoint_freq)
     return config
+
+
+def _evaluate_by_flags(config: AlgorithmConfig, args: argparse.Namespace) -> None:
+    """Apply the flags of the separate evaluation."""
+    evaluation: dict[str, Any] = {
+        "evaluation_duration": args.evaluation_duration,
+        "evaluation_duration_unit": args.evaluation_duration_unit,
+    }
+    for name in ("evaluation_interval", "evaluation_num_env_runners"):
+        if getattr(args, name) is not None:
+            evaluation[name] = getattr(args, name)
+    if args.evaluation_parallel_to_training:
+        evaluation["evaluation_parallel_to_training"] = True
+    config.evaluation(**evaluation)
 
 
 class _Training:

@@ -24,8 +24,7 @@ def connect(what: str, *, num_cpus: int | None = None) -> Any:
     Raises:
         ConfigError: Ray is not installed.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise ConfigError(f"{what} needs Ray, which is not installed. Install rl-core[ray], or set it to 0.")
+    require_ray(what)
     import ray
 
     if not ray.is_initialized():
@@ -33,6 +32,16 @@ def connect(what: str, *, num_cpus: int | None = None) -> Any:
         ray.init(num_cpus=num_cpus, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
     register_tensors()
     return ray
+
+
+def require_ray(what: str) -> None:
+    """Refuse to go on without Ray.
+
+    Raises:
+        ConfigError: Ray is not installed.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError(f"{what} needs Ray, which is not installed. Install rl-core[ray], or do without.")
 
 
 def start_ray(*, num_cpus: int) -> None:
