@@ -139,7 +139,8 @@ def load_policy(algorithm: Algorithm, name: str, path: str | Path, saved_name: s
     statistics = tuple(saved["connector_state"])
     policy.obs_chain.check_shared(statistics)
     weights = Weights(version=0, tensors=saved["tensors"], connector_state=statistics)
-    algorithm.foreach_env_runner(lambda runner: runner.set_weights({name: weights}))
+    for runner in algorithm.runners:
+        runner.set_weights({name: weights})
     if name in learner.updaters:
         updater = extension.make_updater(name, algorithm.config, policy)
         if f"learners/{saved_name}" in checkpoint.components():

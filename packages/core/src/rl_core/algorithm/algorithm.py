@@ -269,10 +269,14 @@ class Algorithm:
         self.callbacks.call("on_evaluate_end", algorithm=self, result=result)
         return result
 
+    @property
+    def runners(self) -> list[Runner]:
+        """What samples, and what evaluates once it is there; each may stand for a group of remote ones."""
+        return [runner for runner in (self.env_runner, self.evaluator.runner) if runner is not None]
+
     def foreach_env_runner(self, function: Callable[[Any], T]) -> list[T]:
         """Call a function with every env runner there is, sampling first, and return what it gave for each."""
-        runners = [runner for runner in (self.env_runner, self.evaluator.runner) if runner is not None]
-        return [result for runner in runners for result in runner.call_each(function)]
+        return [result for runner in self.runners for result in runner.call_each(function)]
 
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint from which the run goes on as if it had not stopped.

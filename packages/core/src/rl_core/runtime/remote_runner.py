@@ -147,8 +147,8 @@ class RemoteRunner:
         return parts["default"] if self._is_single else parts
 
     def call_each(self, function: Callable[[Any], T]) -> list[T]:
-        """Call a function with each env runner, in its process."""
-        return self.group.call_each([function] * len(self.group.members))
+        """Call a function with each env runner, in its process, when it has the newest weights."""
+        return self.group.call_each([function] * len(self.group.members), self._published)
 
     def reread(self, config: AlgorithmConfig) -> None:
         """Take over the runners' new policies, and build runners by the new config from now on."""
@@ -156,7 +156,7 @@ class RemoteRunner:
 
     def get_states(self) -> list[dict[str, Any]]:
         """Return what each runner's sampling depends on besides the policies."""
-        return self.call_each(_get_state)
+        return self.group.call_each([_get_state] * len(self.group.members))
 
     def set_states(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Give each runner its state; runners beyond these begin new episodes.

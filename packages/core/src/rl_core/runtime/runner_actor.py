@@ -77,6 +77,7 @@ class RunnerActor:
         callbacks = CallbackList(self._config.callbacks.settings.callbacks_class)
         context = Context(callbacks=callbacks, metrics=MetricsLogger(), runner=self._place)
         self._runner = self._config.components().env_runner(self._config, self._purpose, context)
+        self._runner.index = self._place[0]
         return self.describe()
 
     def describe(self) -> Blueprint:
@@ -116,8 +117,10 @@ class RunnerActor:
         self.runner.set_weights(weights)
         return self.runner.evaluate(**settings)
 
-    def apply(self, function: Callable[[SingleRunner], Any]) -> Any:
-        """Call a function with the env runner."""
+    def apply(self, function: Callable[[SingleRunner], Any], weights: Any) -> Any:
+        """Call a function with the env runner, after it has taken newer weights; None for those it has."""
+        if weights is not None:
+            self.runner.set_weights(weights)
         return function(self.runner)
 
     def close(self) -> None:

@@ -242,14 +242,18 @@ class RunnerGroup:
         self.num_restarts += 1
         self.members[place] = self._start(member.index, generation=member.generation + 1, failures=failures)
 
-    def call_each(self, functions: Sequence[Callable[[Any], Any]]) -> list[Any]:
+    def call_each(self, functions: Sequence[Callable[[Any], Any]], weights: Any = None) -> list[Any]:
         """Call the i-th function with the i-th runner that is ready, in its process, and return what they gave.
+
+        Args:
+            functions: As many as there are runners, or fewer.
+            weights: A reference to what the runners act with from then on; None leaves them as they are.
 
         Raises:
             RLError: what a runner raised.
         """
         pairs = zip(self.ready(), functions, strict=False)
-        refs = [member.handle.apply.remote(function) for member, function in pairs]
+        refs = [member.handle.apply.remote(function, weights) for member, function in pairs]
         try:
             return list(self._ray.get(refs))
         except Exception as error:

@@ -61,6 +61,8 @@ class Runner(Protocol):
 class SingleRunner(Runner, ABC):
     """The base of env runners that sample in the process they are in."""
 
+    index = 0
+    """Number among the runners of the same purpose."""
     layout: Any = None
     num_restarts = 0
     num_healthy = 1
