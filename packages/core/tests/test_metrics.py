@@ -43,7 +43,7 @@ def test_an_unknown_reduction_is_refused_and_leaves_no_key():
 def test_another_reduction_for_the_same_key_is_refused():
     metrics = MetricsLogger()
     metrics.log_value("a", 1.0, reduce="max")
-    with pytest.raises(ValueError, match="this key began with 'max'"):
+    with pytest.raises(ValueError, match="this key began with reduce='max'"):
         metrics.log_value("a", 1.0)
 
 

@@ -35,8 +35,8 @@ def scalars(folder):
 
 def test_tensorboard_reads_the_scalars(tmp_path):
     file = EventFile(tmp_path)
-    file.write(128, {"a/return": 1.5, "b": math.nan, "c": 3, "text": "no", "huge": 1e300})
-    file.write(2**40, {"a/return": -2.0, "ü": 0.25})
+    file.write(128, {"a/return": 1.5, "b": math.nan, "c": 3, "text": "no", "huge": 1e300}, {})
+    file.write(2**40, {"a/return": -2.0, "ü": 0.25}, {})
     file.close()
     found = scalars(tmp_path)
     assert found["a/return"] == [(128, 1.5), (2**40, -2.0)]
@@ -50,9 +50,9 @@ def test_a_resumed_file_makes_tensorboard_forget_later_steps(tmp_path, monkeypat
     monkeypatch.setattr("rl_core.runs.event_file.time.time", lambda: float(next(times)))
     first = EventFile(tmp_path)
     for step in (10, 20, 30):
-        first.write(step, {"return": float(step)})
+        first.write(step, {"return": float(step)}, {})
     first.close()
     second = EventFile(tmp_path, first_step=21)
-    second.write(30, {"return": 99.0})
+    second.write(30, {"return": 99.0}, {})
     second.close()
     assert scalars(tmp_path)["return"] == [(10, 10.0), (20, 20.0), (30, 99.0)]

@@ -16,12 +16,13 @@ import torch
 
 from rl_core._internal.allocator import keep_freed_memory
 from rl_core.algorithm.callbacks import CallbackList
-from rl_core.algorithm.components import Context, Runner
+from rl_core.algorithm.components import Context, Runner, listen_to_learners
 from rl_core.algorithm.config import AlgorithmConfig
+from rl_core.algorithm.sinks import SinkCallbacks
 from rl_core.checkpoint import Checkpoint, save_checkpoint
 from rl_core.env.spaces import same_space, space_from_json
 from rl_core.errors import CheckpointError, ConfigError
-from rl_core.metrics import MetricsLogger, mean_of, summarise
+from rl_core.metrics import MetricsLogger, logging_to, mean_of, running, summarise
 from rl_core.policy import Policy, load_tensors
 from rl_core.rng import stream_seed
 
@@ -62,10 +63,13 @@ class Algorithm:
         self.config = config.copy()
         self.metrics = MetricsLogger()
         self.callbacks = CallbackList(config.callbacks.settings.callbacks_class)
+        if sinks := config.reporting.settings.sinks:
+            self.callbacks.members.append(SinkCallbacks(sinks))
         self._context = Context(callbacks=self.callbacks, metrics=self.metrics)
         components = self.config.components()
         self.env_runner: Runner = components.env_runner(self.config, "sampling", self._context)
         self.learner = components.learner(self.config, self.env_runner)
+        listen_to_learners(self.learner, self._context)
         self._evaluation_runner: Runner | None = None
         self._set_num_threads()
         keep_freed_memory()
@@ -115,9 +119,13 @@ class Algorithm:
         start = time.perf_counter()
         self._timers = dict.fromkeys(TIMERS, 0.0)
         self._iteration_steps = self._iteration_episodes = 0
-        learner_metrics = self.training_step()
-        if self._iteration_steps < self._min_steps:
-            learner_metrics = self._repeat_training_step(learner_metrics)
+        token = running.set(self.metrics)  # `logging_to`, written out: a steady iteration enters few functions
+        try:
+            learner_metrics = self.training_step()
+            if self._iteration_steps < self._min_steps:
+                learner_metrics = self._repeat_training_step(learner_metrics)
+        finally:
+            running.reset(token)
         self.iteration += 1
         if self._evaluation_interval and self.iteration % self._evaluation_interval == 0:
             self.evaluate()
@@ -203,7 +211,7 @@ class Algorithm:
             **learner_metrics,
             **self._evaluation,
             **{f"timers/{name}": seconds for name, seconds in self._timers.items()},
-            **self.metrics.reduce(),
+            **self.metrics.reduce(elapsed),
         }
 
     def evaluate(self, *, num_episodes: int | None = None, explore: bool | None = None) -> dict[str, float]:
@@ -220,7 +228,7 @@ class Algorithm:
             raise ValueError(f"evaluate: got num_episodes={num_episodes!r}, expected at least 1.")
         self.callbacks.call("on_evaluate_start", algorithm=self)
         settings = self.config.evaluation.settings
-        with self.timer("evaluate_s"):
+        with self.timer("evaluate_s"), logging_to(None):
             if self._evaluation_runner is None:
                 make_runner = self.config.components().env_runner  # extensions may have changed since
                 self._evaluation_runner = make_runner(self.config, "evaluation", self._context)
@@ -371,7 +379,8 @@ class Algorithm:
         return algorithm
 
     def stop(self) -> None:
-        """Close all envs."""
+        """Close all envs and sinks."""
+        self.callbacks.call("on_algorithm_stop", algorithm=self)
         self.env_runner.close()
         if self._evaluation_runner is not None:
             self._evaluation_runner.close()

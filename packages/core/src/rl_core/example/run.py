@@ -209,9 +209,9 @@ class _Training:
             evaluate_every: Env steps between evaluations where the config has no interval. None: the user set the
                 interval, which holds even if it is 0.
         """
+        from rl_core.algorithm.sinks import is_evaluated
         from rl_core.cli.display import ProgressMeter, limit_words, progress_line
-        from rl_core.runs.loop import is_evaluated
-        from rl_core.runs.metrics_file import plain_row
+        from rl_core.metrics import plain_row
 
         algorithm, meter = self._algorithm, ProgressMeter(self._limits)
         if verbose:
