@@ -18,7 +18,6 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 RUNNERS = "it needs env runners in other processes, which this version does not have"
 LEARNERS = "it needs learners in other processes, which this version does not have"
 TUNE = "it needs Ray Tune, which this version does not have"
-WANDB = "this version has no logger for Weights & Biases; --output writes TensorBoard files"
 
 
 class Refusal(NamedTuple):
@@ -54,9 +53,6 @@ REFUSALS = (
     Refusal(
         "--num-cpus", positive_int, None, "it sizes a Ray cluster, which this version does not start", "Ray's CPUs"
     ),
-    Refusal("--wandb-key", str, None, WANDB, "key of Weights & Biases"),
-    Refusal("--wandb-project", str, None, WANDB, "project there"),
-    Refusal("--wandb-run-name", str, None, WANDB, "name of the run there"),
 )
 
 
@@ -165,6 +161,9 @@ def _add_run(group: Any) -> None:
         metavar="DIR",
         help="new folder for metrics, TensorBoard files, checkpoints and report.html; default: nothing is written",
     )
+    group.add_argument("--wandb-project", metavar="TEXT", help="log to this project of Weights & Biases")
+    group.add_argument("--wandb-run-name", metavar="TEXT", help="name of the run there")
+    group.add_argument("--wandb-key", metavar="TEXT", help="key there; default: WANDB_API_KEY, or `wandb login`")
     group.add_argument("--checkpoint-freq", type=whole_number, metavar="N", help="iterations between checkpoints")
     group.add_argument("--checkpoint-at-end", action="store_true", help="with --output there always is one at the end")
     group.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -177,6 +178,13 @@ def with_flags(config: AlgorithmConfig, args: argparse.Namespace) -> AlgorithmCo
         config.learners(device="cuda")
     if args.checkpoint_freq is not None:
         config.checkpointing(checkpoint_frequency=args.checkpoint_freq)
+    if args.wandb_project is not None or args.wandb_run_name is not None or args.wandb_key is not None:
+        from rl_core.runs.wandb_sink import WandbSink
+
+        if args.wandb_key is not None:
+            os.environ["WANDB_API_KEY"] = args.wandb_key  # where wandb reads it: a config is stored, a key must not be
+        sink = WandbSink(project=args.wandb_project, name=args.wandb_run_name)
+        config.reporting(sinks=(*config.reporting.settings.sinks, sink))
     return config
 
 
