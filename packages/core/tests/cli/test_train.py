@@ -317,10 +317,12 @@ def test_a_sink_is_written_besides_and_gone_on_with(rl, small, tmp_path):
     assert [float(line.split(",")[0]) for line in (run / "metrics.csv").read_text().splitlines()[1:]] == [1, 2, 2]
     assert rl("resume", run, "--stop-iters", 3)[0] == 0
     lines = (run / "metrics.csv").read_text().splitlines()
-    assert [float(line.split(",")[0]) for line in lines[1:]] == [1, 2, 2, 3, 3], "a last evaluation repeats the row"
+    assert [float(line.split(",")[0]) for line in lines[1:]] == [1, 2, 2, 3, 3], "a last evaluation has its own"
     names = lines[0].split(",")
-    last = dict(zip(names, lines[-1].split(","), strict=True))
+    *_, last, evaluated = (dict(zip(names, line.split(","), strict=True)) for line in lines)
     assert float(last["learner/default/entropy"]) == rows_of(run)[-1]["learner/default/entropy"]
+    assert evaluated["learner/default/entropy"] == ""
+    assert float(evaluated["evaluation/episode_return_mean"]) == rows_of(run)[-1]["evaluation/episode_return_mean"]
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])

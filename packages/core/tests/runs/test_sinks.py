@@ -63,7 +63,7 @@ def test_a_script_writes_to_all_sinks(tmp_path, monkeypatch):
     assert float(lines[2]["learner/default/entropy"]) == results[2]["learner/default/entropy"]
     assert lines[0]["evaluation/episode_return_mean"] == ""
     board = tensorboard(tmp_path / "board")
-    assert [event.step for event in board.Scalars("custom/steps")] == [48, 96, 144, 144]
+    assert [event.step for event in board.Scalars("custom/steps")] == [48, 96, 144]
     assert [event.step for event in board.Scalars("evaluation/episode_return_mean")] == [96, 144], "no repetitions"
     assert [event.step for event in board.Images("custom/map")] == [48, 96, 144]
     assert [event.step for event in board.Histograms("custom/series")] == [48, 96, 144]

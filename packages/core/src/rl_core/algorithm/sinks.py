@@ -21,7 +21,9 @@ class Writer(Protocol):
     def write(self, row: Mapping[str, Any], media: Mapping[str, Media]) -> None:
         """Take the result of an iteration, and the series, images and videos of it.
 
-        `row` has the figures of the newest evaluation, also where that is not of this iteration; see `fresh`.
+        `row` has the figures of the newest evaluation, also where that is not of this iteration; see `fresh`. An
+        evaluation after the last iteration comes as a row of its own, with its figures and the counters
+        `training_iteration` and `env_steps`.
         """
 
     def close(self) -> None:
@@ -65,26 +67,26 @@ class SinkCallbacks(Callbacks):
                 raise ConfigError(f"reporting.sinks: got {sink!r}, expected instances of classes derived from Sink.")
         self._sinks = sinks
         self._writers: list[Writer] | None = None
-        self._row: dict[str, Any] = {}
         self._unwritten: dict[str, Any] = {}
 
     def on_train_result(self, *, algorithm: Algorithm, result: dict[str, float]) -> None:
         """Write it."""
         if self._writers is None:
             self._writers = [sink.open(algorithm) for sink in self._sinks]
-        self._row, self._unwritten = plain_row(result), {}
+        row, self._unwritten = plain_row(result), {}
         for writer in self._writers:
-            writer.write(self._row, algorithm.metrics.media)
+            writer.write(row, algorithm.metrics.media)
 
     def on_evaluate_end(self, *, algorithm: Algorithm, result: dict[str, float]) -> None:
-        """Keep it for the next row."""
-        self._unwritten = result
+        """Keep it until the next row, which has it too."""
+        counters = {"training_iteration": algorithm.iteration, "env_steps": algorithm.env_steps}
+        self._unwritten = counters | plain_row(result)
 
     def on_algorithm_stop(self, *, algorithm: Algorithm) -> None:
         """Write an evaluation that came after the last row, and close."""
         for writer in self._writers or ():
             if self._unwritten:
-                writer.write({**self._row, **self._unwritten}, {})
+                writer.write(self._unwritten, {})
             writer.close()
         self._writers, self._unwritten = None, {}
 
