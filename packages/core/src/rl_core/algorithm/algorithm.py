@@ -69,7 +69,7 @@ class Algorithm:
         components = self.config.components()
         self.env_runner: Runner = components.env_runner(self.config, "sampling", self._context)
         self.learner = components.learner(self.config, self.env_runner)
-        listen_to_learners(self.learner, self._context)
+        listen_to_learners(self.learner, self.callbacks, self.metrics)
         self._evaluation_runner: Runner | None = None
         self._set_num_threads()
         keep_freed_memory()

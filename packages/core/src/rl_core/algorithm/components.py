@@ -217,12 +217,11 @@ def make_learner(config: AlgorithmConfig, runner: Runner) -> Updater:
     )
 
 
-def listen_to_learners(updater: Updater, context: Context) -> None:
+def listen_to_learners(updater: Updater, callbacks: CallbackList, metrics: MetricsLogger) -> None:
     """Have `on_learner_update_end` called by the learner of each module, where anybody listens.
 
-    Whoever makes an updater calls this beside it, in the same process.
+    Whoever makes an updater, or gives it new learners, calls this in the same process.
     """
-    callbacks, metrics = context.callbacks, context.metrics
     if callbacks.listens("on_learner_update_end"):
 
         def on_update_end(learner: ModuleLearner, result: Metrics) -> None:
