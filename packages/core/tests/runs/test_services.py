@@ -56,7 +56,7 @@ def test_mlflow_in_a_local_store(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    algorithm = make_config(MLflowSink(experiment="e", name="n", tracking_uri=uri)).build()
+    algorithm = make_config(MLflowSink(experiment="e", name="n", tracking_uri=uri, run_id="mine")).build()
     results = [algorithm.train() for _ in range(2)]
     saved = algorithm.save(tmp_path / "saved")
     algorithm.stop()
@@ -74,12 +74,8 @@ def test_mlflow_in_a_local_store(tmp_path, monkeypatch):
     assert len([file for file in client.list_artifacts(run.info.run_id, "images") if file.path.endswith(".png")]) == 2
 
     resumed = Algorithm.from_checkpoint(saved, allow=(__name__.partition(".")[0],))
-    config = resumed.config.reporting(sinks=(MLflowSink(tracking_uri=uri, run_id=run.info.run_id),))
-    again = config.build()
-    again.restore(saved)
-    again.train()
+    resumed.train()
     assert client.get_run(run.info.run_id).info.status == "RUNNING"
-    again.stop()
     resumed.stop()
     assert len(client.get_metric_history(run.info.run_id, "env_steps")) == 3
     assert len(client.search_runs([place])) == 1

@@ -131,12 +131,11 @@ def _check_extras(sinks: Sequence[str]) -> None:
 
 def _sinks(path: Path) -> dict[str, Sink]:
     """Make what `--sink` can name, for a run in the folder `path`."""
+    run_id = secrets.token_hex(8)  # stored in the config, so that `rl resume` goes on with the same run there
     return {
         "csv": CsvSink(str(path / "metrics.csv")),
-        "mlflow": MLflowSink(name=path.name),
-        "wandb": WandbSink(
-            name=path.name, folder=str(path), run_id=secrets.token_hex(4)
-        ),  # `rl resume` goes on with it
+        "mlflow": MLflowSink(name=path.name, run_id=run_id),
+        "wandb": WandbSink(name=path.name, folder=str(path), run_id=run_id),
     }
 
 

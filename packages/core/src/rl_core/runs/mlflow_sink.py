@@ -19,6 +19,7 @@ from rl_core.runs.sinks import plain_settings, scalars
 if TYPE_CHECKING:
     from rl_core.algorithm.algorithm import Algorithm
 
+RUN_ID_TAG = "rl_core_run_id"
 MAX_PARAMETER_LENGTH = 500
 """Longer settings are cut; servers refuse them."""
 
@@ -34,7 +35,8 @@ class MLflowSink(Sink):
     tracking_uri: str | None = None
     """A server, or a store such as `sqlite:///mlflow.db`; None is MLFLOW_TRACKING_URI, or MLflow's default."""
     run_id: str | None = None
-    """Id of a run there to go on with; None begins a new one."""
+    """A mark of yours for the run, kept there as a tag: a sink with the same one goes on with that run. None always
+    begins a new one."""
 
     def open(self, algorithm: Algorithm) -> MLflowWriter:
         """Begin the run.
@@ -49,12 +51,14 @@ class MLflowSink(Sink):
                 f"reporting.sinks: MLflowSink needs the extra ({error}): pip install 'rl-core[mlflow]'"
             ) from error
         client = mlflow.MlflowClient(tracking_uri=self.tracking_uri)
-        if self.run_id is not None:
-            client.update_run(self.run_id, status="RUNNING")
-            return MLflowWriter(mlflow, client, self.run_id)
         experiment = client.get_experiment_by_name(self.experiment)
         place = client.create_experiment(self.experiment) if experiment is None else experiment.experiment_id
-        run_id = client.create_run(place, run_name=self.name).info.run_id
+        tags = {} if self.run_id is None else {RUN_ID_TAG: self.run_id}
+        known = client.search_runs([place], f"tags.{RUN_ID_TAG} = '{self.run_id}'", max_results=1) if tags else ()
+        if known:
+            client.update_run(known[0].info.run_id, status="RUNNING")
+            return MLflowWriter(mlflow, client, known[0].info.run_id)
+        run_id = client.create_run(place, run_name=self.name, tags=tags).info.run_id
         settings = {name: str(value)[:MAX_PARAMETER_LENGTH] for name, value in plain_settings(algorithm.config).items()}
         client.log_batch(run_id, params=[mlflow.entities.Param(*pair) for pair in settings.items()])
         return MLflowWriter(mlflow, client, run_id)
@@ -66,7 +70,7 @@ class MLflowWriter:
     def __init__(self, mlflow: Any, client: Any, run_id: str) -> None:
         self._mlflow = mlflow
         self._client = client
-        self.run_id = run_id
+        self._run_id = run_id
 
     def write(self, row: Mapping[str, Any], media: Mapping[str, Media]) -> None:
         """Log one row."""
@@ -74,11 +78,11 @@ class MLflowWriter:
         figures = [
             self._mlflow.entities.Metric(_allowed(name), value, now, step) for name, value in scalars(row).items()
         ]
-        self._client.log_batch(self.run_id, metrics=figures)
+        self._client.log_batch(self._run_id, metrics=figures)
         for name, item in media.items():
             if isinstance(item, Image):
                 pixels = item.pixels if item.pixels.shape[-1] > 1 else item.pixels[..., 0]
-                self._client.log_image(self.run_id, pixels, key=_allowed(name), step=step)
+                self._client.log_image(self._run_id, pixels, key=_allowed(name), step=step)
             elif isinstance(item, Video):
                 self._log_video(_allowed(name), step, item)
 
@@ -87,11 +91,11 @@ class MLflowWriter:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{step}.png"
             path.write_bytes(encode_png(video.frames, fps=video.fps))
-            self._client.log_artifact(self.run_id, str(path), artifact_path=f"videos/{name}")
+            self._client.log_artifact(self._run_id, str(path), artifact_path=f"videos/{name}")
 
     def close(self) -> None:
         """End the run."""
-        self._client.set_terminated(self.run_id)
+        self._client.set_terminated(self._run_id)
 
 
 def _allowed(name: str) -> str:
