@@ -93,7 +93,7 @@ class Algorithm:
         if num_runners:
             from rl_core.runtime.remote_runner import RemoteRunner
 
-            return RemoteRunner(self.config, purpose, num_runners)
+            return RemoteRunner(self.config, purpose, num_runners, self.metrics)
         return self.config.components().env_runner(self.config, purpose, self._context)
 
     def _set_num_threads(self) -> None:
