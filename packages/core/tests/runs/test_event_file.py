@@ -87,3 +87,11 @@ def test_tensorboard_reads_images_videos_and_histograms(tmp_path):
     assert (full.min, full.max, full.num, full.sum, full.sum_squares) == (1.0, 11.0, 4.0, 16.0, 130.0)
     assert (sum(full.bucket), full.bucket_limit[-1], sum(empty.bucket)) == (4.0, 11.0, 0.0)
     assert [event.value for event in events.Scalars("a")] == [1.0, 2.0]
+
+
+def test_files_of_one_second_are_read_in_their_order(tmp_path, monkeypatch):
+    for number, nanoseconds in enumerate((5 * 10**9 + 99, 5 * 10**9 + 100_000)):
+        monkeypatch.setattr("rl_core.runs.event_file.time.time_ns", lambda now=nanoseconds: now)
+        EventFile(tmp_path / str(number)).close()
+    first, second = (path.name for number in "01" for path in (tmp_path / number).iterdir())
+    assert first < second

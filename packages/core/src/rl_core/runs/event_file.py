@@ -36,9 +36,8 @@ class EventFile:
             first_step: The step this file begins with; TensorBoard forgets later ones of earlier files. 0 keeps all.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        name = (
-            f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{time.time_ns() % 10**9}"
-        )
+        seconds, rest = divmod(time.time_ns(), 10**9)  # TensorBoard reads files in the order of their names
+        name = f"events.out.tfevents.{seconds:010d}.{socket.gethostname()}.{os.getpid()}.{rest:09d}"
         self._file = (folder / name).open("wb", buffering=1 << 16)
         self._prefixes: dict[str, bytes] = {}
         self._flushed_at = time.monotonic()
