@@ -1,12 +1,13 @@
 """The common flags of the examples, and how a run of one ends."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
-from rl_core import PPOConfig
+from rl_core import PPOConfig, WandbSink
 from rl_core.errors import RunError
 from rl_core.example import example_parser, finish_example, run_example, train_example
 from rl_core.example.run import with_flags
@@ -54,7 +55,6 @@ def test_every_common_flag_is_known_and_explained():
         ("--num-cpus 2", "add --num-env-runners or --evaluation-num-env-runners"),
         ("--num-gpus-per-learner 0.5", "expected 0 or 1"),
         ("--evaluation-duration-unit seconds", "invalid choice"),
-        ("--wandb-key abc", "no logger for Weights & Biases"),
         ("--env CartPole-v1", "has an env of its own"),
         ("--checkpoint-freq 2", "add --output DIR"),
         ("--checkpoint-at-end", "add --output DIR"),
@@ -213,3 +213,13 @@ def test_a_run_that_fails_says_so_in_its_folder(tmp_path):
 def test_parsing_imports_no_torch():
     code = "import sys, rl_core.example as e; e.example_parser('').parse_args([]); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_flags_of_wandb_make_a_sink_and_keep_the_key_out_of_the_config(monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "old")
+    flags = ["--wandb-project", "p", "--wandb-run-name", "n", "--wandb-key", "secret"]
+    made = with_flags(config(), parsed(*flags))
+    assert made.reporting.sinks == (WandbSink(project="p", name="n"),)
+    assert os.environ["WANDB_API_KEY"] == "secret"
+    assert "secret" not in json.dumps(made.to_dict())
+    assert with_flags(config(), parsed()).reporting.sinks == ()

@@ -14,6 +14,8 @@ HEAVY = (
     "scipy",
     "pygame",
     "imageio",
+    "mlflow",
+    "wandb",
 )
 
 

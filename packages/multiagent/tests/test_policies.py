@@ -5,10 +5,11 @@ import pytest
 import torch
 from naming_env import NamingEnv, make_config, parameters
 
-from rl_core import Algorithm, ConnectorState, ObsConnector, SACConfig
+from rl_core import Algorithm, Callbacks, ConnectorState, ObsConnector, SACConfig
 from rl_core.errors import CheckpointError, ConfigError
 from rl_core.testing.check_algorithm import without_clocks
 from rl_multiagent import (
+    MAPPOConfig,
     MultiAgent,
     PolicySpec,
     add_policy,
@@ -195,3 +196,32 @@ def test_a_policy_that_begins_anew_has_its_first_statistics():
     weights = algorithm.env_runner.get_weights()
     assert weights["left"].connector_state == (0.0,)
     assert weights["right"].connector_state[0] > 0
+
+
+class CountUpdates(Callbacks):
+    def on_learner_update_end(self, *, learner, result, metrics):
+        (name,) = {key.split("/")[1] for key in result}
+        metrics.log_value(f"updates/{name}", 1, reduce="lifetime_sum")
+
+
+def updates(result):
+    return {key: value for key, value in result.items() if key.startswith("updates/")}
+
+
+def test_learners_tell_of_updates_also_those_that_come_later(tmp_path):
+    extension = MultiAgent(policies=("main",), policy_mapping_fn=main_everywhere)
+    algorithm = make_config(extension, NamingEnv, alike=True).callbacks(callbacks_class=CountUpdates).build()
+    assert updates(algorithm.train()) == {"updates/main": 1}
+    saved = algorithm.save(tmp_path / "saved")
+    add_policy(algorithm, "old", weights="main", policy_mapping_fn=main_against_old)
+    train_policies(algorithm, ("main", "old"))
+    assert updates(algorithm.train()) == {"updates/main": 2, "updates/old": 1}
+    load_policy(algorithm, "old", saved, "main")
+    assert updates(algorithm.train()) == {"updates/main": 3, "updates/old": 2}
+
+
+def test_the_critic_of_several_policies_tells_of_updates_too():
+    config = MAPPOConfig().environment(NamingEnv, env_config={"alike": True}).use(MultiAgent())
+    config.training(train_batch_size_per_learner=100, minibatch_size=25, num_epochs=1, critic_hiddens=(8,))
+    algorithm = config.rl_module(model_config={"fcnet_hiddens": (8,)}).callbacks(callbacks_class=CountUpdates).build()
+    assert updates(algorithm.train()) == {"updates/central_critic": 1, "updates/default": 1}

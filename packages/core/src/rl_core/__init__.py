@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from rl_core.algorithm.callbacks import Callbacks
     from rl_core.algorithm.components import Components, Extension
     from rl_core.algorithm.config import AlgorithmConfig
+    from rl_core.algorithm.sinks import Sink
     from rl_core.algorithms.a2c import A2CConfig
     from rl_core.algorithms.appo import APPOConfig
     from rl_core.algorithms.dqn import DQNConfig
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from rl_core.learning.learner_connector import LearnerConnector, Trained
     from rl_core.learning.replay_learner import ReplayObjective
     from rl_core.learning.replay_settings import ReplayBufferSettings
-    from rl_core.metrics import MetricsLogger
+    from rl_core.metrics import MetricsLogger, log_value
     from rl_core.migrate import read_rllib_module, read_rllib_policy
     from rl_core.module.distribution_base import Distribution
     from rl_core.module.rl_module import RLModule
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from rl_core.onnx import OnnxPolicy, export_onnx
     from rl_core.policy import Policy
     from rl_core.records import Batch, Decision, Rollout, Step, Weights
+    from rl_core.runs.mlflow_sink import MLflowSink
+    from rl_core.runs.sinks import CsvSink, JsonLinesSink, TensorBoardSink
+    from rl_core.runs.wandb_sink import WandbSink
     from rl_core.runtime.tune import tune_checkpoint, tune_resources, tune_trainable
     from rl_core.sampling.env_runner import EnvRunner
     from rl_core.sampling.episodes import Episode
@@ -43,6 +47,7 @@ __all__ = [
     "Callbacks",
     "Components",
     "ConnectorState",
+    "CsvSink",
     "DQNConfig",
     "Decision",
     "Distribution",
@@ -50,8 +55,10 @@ __all__ = [
     "Episode",
     "Extension",
     "IMPALAConfig",
+    "JsonLinesSink",
     "Learner",
     "LearnerConnector",
+    "MLflowSink",
     "MetricsLogger",
     "ModelSettings",
     "Objective",
@@ -64,12 +71,16 @@ __all__ = [
     "ReplayObjective",
     "Rollout",
     "SACConfig",
+    "Sink",
     "Step",
     "TD3Config",
     "TQCConfig",
+    "TensorBoardSink",
     "Trained",
+    "WandbSink",
     "Weights",
     "export_onnx",
+    "log_value",
     "read_rllib_module",
     "read_rllib_policy",
     "tune_checkpoint",
@@ -78,6 +89,13 @@ __all__ = [
 ]
 
 _MODULES = {
+    "log_value": "metrics",
+    "MLflowSink": "runs.mlflow_sink",
+    "WandbSink": "runs.wandb_sink",
+    "TensorBoardSink": "runs.sinks",
+    "JsonLinesSink": "runs.sinks",
+    "CsvSink": "runs.sinks",
+    "Sink": "algorithm.sinks",
     "export_onnx": "onnx",
     "read_rllib_policy": "migrate",
     "read_rllib_module": "migrate",

@@ -308,3 +308,28 @@ def test_env_of_a_module_in_this_folder(rl, small, monkeypatch):
     assert "return 5.0" in out
     del sys.modules["my_countdown"]
     assert "no_such_package" in rl("evaluate", "one", "--allow", "no_such_package")[2]
+
+
+def test_a_sink_is_written_besides_and_gone_on_with(rl, small, tmp_path):
+    run = tmp_path / "run"
+    code, *_ = rl("train", "ppo", "Test/CountdownEnv-v0", "--stop-iters", 2, "--sink", "csv", "--run-dir", run, *small)
+    assert code == 0
+    assert [float(line.split(",")[0]) for line in (run / "metrics.csv").read_text().splitlines()[1:]] == [1, 2, 2]
+    assert rl("resume", run, "--stop-iters", 3)[0] == 0
+    lines = (run / "metrics.csv").read_text().splitlines()
+    assert [float(line.split(",")[0]) for line in lines[1:]] == [1, 2, 2, 3, 3], "a last evaluation has its own"
+    names = lines[0].split(",")
+    *_, last, evaluated = (dict(zip(names, line.split(","), strict=True)) for line in lines)
+    assert float(last["learner/default/entropy"]) == rows_of(run)[-1]["learner/default/entropy"]
+    assert evaluated["learner/default/entropy"] == ""
+    assert float(evaluated["evaluation/episode_return_mean"]) == rows_of(run)[-1]["evaluation/episode_return_mean"]
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_sink_whose_library_is_missing_is_refused_before_anything_begins(name, rl, tmp_path, monkeypatch):
+    monkeypatch.setattr("rl_core.cli.train.importlib.util.find_spec", lambda wanted: None)
+    run = tmp_path / "run"
+    code, _, err = rl("train", "ppo", "Test/CountdownEnv-v0", "--sink", name, "--run-dir", run)
+    assert code == 2
+    assert f"--sink {name} needs the extra: pip install 'rl-core[{name}]'" in err
+    assert not run.exists()

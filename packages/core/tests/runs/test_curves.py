@@ -71,7 +71,8 @@ def a_run(path, *, env="CartPole-v1", iterations=6):
                 "evaluation/episode_return_mean": 11.0 * evaluated if evaluated else math.nan,
                 "evaluation/episode_return_std": 1.0,
                 "evaluation/num_episodes": 20,
-            }
+            },
+            {},
         )
     metrics.close()
     return folder

@@ -2,15 +2,15 @@ import json
 import math
 
 import numpy as np
-import torch
 
-from rl_core.runs.metrics_file import MetricsFile, column, drop_rows_after, last_row, plain_row, read_rows
+from rl_core.metrics import Image, Series
+from rl_core.runs.metrics_file import MetricsFile, column, drop_rows_after, last_row, read_rows
 
 
 def write(path, rows):
     file = MetricsFile(path)
     for row in rows:
-        file.write(row)
+        file.write(row, {})
     file.close()
 
 
@@ -51,7 +51,11 @@ def test_rows_after_an_iteration_are_dropped_and_writing_goes_on(tmp_path):
     assert [row["training_iteration"] for row in read_rows(path)] == [1, 2, 3, 4]
 
 
-def test_scalars_of_other_libraries_become_numbers():
-    row = plain_row({"a": np.int64(3), "b": np.float32(0.5), "c": torch.tensor(2.0), "d": 1, "e": "text"})
-    assert row == {"a": 3, "b": 0.5, "c": 2.0, "d": 1, "e": "text"}
-    assert [type(value) for value in row.values()] == [int, float, float, int, str]
+def test_a_series_is_a_list_and_pictures_are_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    file = MetricsFile(path)
+    media = {"lengths": Series([1.0, math.nan, 3.0]), "map": Image(np.zeros((2, 2, 1), np.uint8))}
+    file.write({"training_iteration": 1}, media)
+    file.close()
+    assert list(read_rows(path)) == [{"training_iteration": 1, "lengths": [1.0, None, 3.0]}]
+    assert all(map(math.isnan, column(read_rows(path), "lengths")))

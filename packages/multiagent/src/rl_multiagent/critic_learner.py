@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import torch
@@ -43,6 +43,7 @@ class CriticLearner:
         self.generator = torch.Generator().manual_seed(seed)
         self.version = 0
         self.env_steps = 0
+        self.on_update_end: Callable[[Any, Metrics], None] | None = None
 
     def judge(self, rollouts: Mapping[str, Rollout]) -> tuple[dict[str, Rollout], Metrics]:
         """Value what policies did, and learn from it.
@@ -71,7 +72,10 @@ class CriticLearner:
         metrics["explained_variance"] = float(explained_variance(value, target))
         self.version += 1
         self.env_steps += max(rollout.env_steps for rollout in rollouts.values())
-        return judged, {f"learner/{CRITIC}/{name}": metrics[name] for name in _REPORT}
+        result = {f"learner/{CRITIC}/{name}": metrics[name] for name in _REPORT}
+        if self.on_update_end is not None:
+            self.on_update_end(self, result)
+        return judged, result
 
     def _valued(self, rollout: Rollout) -> Rollout:
         """Return a rollout with the critic's values."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_core import Algorithm, Policy, Weights
+from rl_core.algorithm.components import listen_to_learners
 from rl_core.checkpoint import Checkpoint
 from rl_core.env.spaces import same_space, space_from_json
 from rl_core.errors import CheckpointError, ConfigError
@@ -147,6 +148,7 @@ def load_policy(algorithm: Algorithm, name: str, path: str | Path, saved_name: s
             hidden = checkpoint.load(f"learners/{saved_name}")["learner_only"]
             load_tensors(updater.learners[name].module, {**saved["tensors"], **hidden}, what=f"policy {saved_name!r}")
         learner.updaters[name] = updater
+        listen_to_learners(learner, algorithm.callbacks, algorithm.metrics)
 
 
 def _extension_of(algorithm: Algorithm) -> MultiAgent:
@@ -197,3 +199,4 @@ def _change(algorithm: Algorithm, *, weights: Mapping[str, Policy] | None = None
         learner.critic = None
     elif learner.critic is None:
         learner.critic = after.make_critic(config, algorithm.env_runner.layout)
+    listen_to_learners(learner, algorithm.callbacks, algorithm.metrics)

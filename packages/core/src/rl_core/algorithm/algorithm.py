@@ -17,13 +17,14 @@ import torch
 
 from rl_core._internal.allocator import keep_freed_memory
 from rl_core.algorithm.callbacks import CallbackList
-from rl_core.algorithm.components import Context, Purpose
+from rl_core.algorithm.components import Context, Purpose, listen_to_learners
 from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.algorithm.evaluation import Evaluator
+from rl_core.algorithm.sinks import SinkCallbacks
 from rl_core.checkpoint import Checkpoint, save_checkpoint
 from rl_core.env.spaces import same_space, space_from_json
 from rl_core.errors import CheckpointError, ConfigError
-from rl_core.metrics import MetricsLogger, mean_of, summarise
+from rl_core.metrics import MetricsLogger, logging_to, mean_of, running, summarise
 from rl_core.policy import Policy, load_tensors
 from rl_core.records import Weights
 from rl_core.rng import stream_seed
@@ -57,10 +58,13 @@ class Algorithm:
         self.config = config.copy()
         self.metrics = MetricsLogger()
         self.callbacks = CallbackList(config.callbacks.settings.callbacks_class)
+        if sinks := config.reporting.settings.sinks:
+            self.callbacks.members.append(SinkCallbacks(sinks))
         self._context = Context(callbacks=self.callbacks, metrics=self.metrics)
         components = self.config.components()
         self.env_runner = self._make_runner("sampling", self.config.env_runners.settings.num_env_runners)
         self.learner = components.learner(self.config, self.env_runner)
+        listen_to_learners(self.learner, self.callbacks, self.metrics)
         self._set_num_threads()
         keep_freed_memory()
         self.iteration = 0
@@ -89,7 +93,7 @@ class Algorithm:
         if num_runners:
             from rl_core.runtime.remote_runner import RemoteRunner
 
-            return RemoteRunner(self.config, purpose, num_runners)
+            return RemoteRunner(self.config, purpose, num_runners, self.metrics)
         return self.config.components().env_runner(self.config, purpose, self._context)
 
     def _set_num_threads(self) -> None:
@@ -139,10 +143,14 @@ class Algorithm:
 
     def _train(self) -> dict[str, float]:
         """Do the training steps of one iteration."""
-        learner_metrics = self.training_step()
-        if self._iteration_steps < self._min_steps:
-            return self._repeat_training_step(learner_metrics)
-        return learner_metrics
+        token = running.set(self.metrics)  # `logging_to`, written out: a steady iteration enters few functions
+        try:
+            learner_metrics = self.training_step()
+            if self._iteration_steps < self._min_steps:
+                return self._repeat_training_step(learner_metrics)
+            return learner_metrics
+        finally:
+            running.reset(token)
 
     def _train_beside_evaluation(self) -> dict[str, float]:
         """Do the training steps of one iteration while the weights from before it are evaluated."""
@@ -239,7 +247,7 @@ class Algorithm:
             **learner_metrics,
             **self.evaluator.figures,
             **{f"timers/{name}": seconds for name, seconds in self._timers.items()},
-            **self.metrics.reduce(),
+            **self.metrics.reduce(elapsed),
         }
 
     def evaluate(self, *, num_episodes: int | None = None, explore: bool | None = None) -> dict[str, float]:
@@ -257,7 +265,7 @@ class Algorithm:
         self.callbacks.call("on_evaluate_start", algorithm=self)
         evaluator, function = self.evaluator, self.config.evaluation.settings.custom_evaluation_function
         weights = self.env_runner.get_weights()
-        with self.timer("evaluate_s"):
+        with self.timer("evaluate_s"), logging_to(None):
             if function is not None:
                 figures = function(self, evaluator.ready_runner(weights))
                 named = {f"evaluation/{name.removeprefix('evaluation/')}": value for name, value in figures.items()}
@@ -415,6 +423,7 @@ class Algorithm:
         return algorithm
 
     def stop(self) -> None:
-        """Close all envs."""
+        """Close all envs and sinks."""
+        self.callbacks.call("on_algorithm_stop", algorithm=self)
         self.env_runner.close()
         self.evaluator.close()

@@ -34,6 +34,13 @@ class Callbacks:
     def on_sample_end(self, *, rollout: Any, metrics: MetricsLogger) -> None:
         """A rollout was sampled and is about to be learned from."""
 
+    def on_learner_update_end(self, *, learner: Any, result: dict[str, float], metrics: MetricsLogger) -> None:
+        """A learner has learned from a rollout; called where it does that, once for each module that is trained.
+
+        `learner` is a `Learner`, a `ReplayLearner` or one of an extension; `result` its figures
+        `learner/<module>/...`, changes of which are seen in the result of the iteration.
+        """
+
     def on_train_result(self, *, algorithm: Algorithm, result: dict[str, float]) -> None:
         """An iteration is over; changes of `result` are seen by the caller of `train()`."""
 
@@ -48,6 +55,9 @@ class Callbacks:
 
     def on_checkpoint_loaded(self, *, algorithm: Algorithm, path: Path) -> None:
         """A checkpoint was restored."""
+
+    def on_algorithm_stop(self, *, algorithm: Algorithm) -> None:
+        """`stop` was called; the envs are still open."""
 
 
 class CallbackList:

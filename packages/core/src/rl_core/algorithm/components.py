@@ -188,6 +188,20 @@ def make_learner(config: AlgorithmConfig, runner: Runner) -> Updater:
     )
 
 
+def listen_to_learners(updater: Updater, callbacks: CallbackList, metrics: MetricsLogger) -> None:
+    """Have `on_learner_update_end` called by the learner of each module, where anybody listens.
+
+    Whoever makes an updater, or gives it new learners, calls this in the same process.
+    """
+    if callbacks.listens("on_learner_update_end"):
+
+        def on_update_end(learner: ModuleLearner, result: Metrics) -> None:
+            callbacks.call("on_learner_update_end", learner=learner, result=result, metrics=metrics)
+
+        for learner in updater.learners.values():
+            learner.on_update_end = on_update_end
+
+
 def make_learner_chain(config: AlgorithmConfig, policy: Policy, seed: int) -> LearnerChain | None:
     """Build what a policy's learner does to each rollout first, if that is anything."""
     pieces, chain = config.learners.settings.learner_connector, policy.obs_chain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 import torch
 
@@ -31,7 +32,7 @@ class ReplayAlgorithm(Algorithm):
         learner = self.learner
         if self._sampler is None or not isinstance(learner, ReplayLearner):
             return super().training_step()
-        sampled = self._sampler.submit(self.env_runner.sample)
+        sampled = self._sampler.submit(copy_context().run, self.env_runner.sample)  # `log_value` finds its logger
         try:
             with self.timer("update_s"):
                 metrics = learner.learn()

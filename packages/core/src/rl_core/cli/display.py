@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from rl_core.algorithm.sinks import is_evaluated
 from rl_core.runs.folder import RunFolder
 from rl_core.runs.interrupt import announce_stop
 from rl_core.runs.limits import Limits, StoppedBy
-from rl_core.runs.loop import Display, is_evaluated
+from rl_core.runs.loop import Display
 
 PLAIN_INTERVAL_S = 2.0
 RATE_WINDOW_S = 5.0

@@ -56,6 +56,14 @@ def add_train(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--run-dir", type=Path, metavar="DIR", help="new folder of the run; default: runs/ALGO-ENV-NUMBER"
     )
+    parser.add_argument(
+        "--sink",
+        dest="sinks",
+        action="append",
+        choices=["csv", "mlflow", "wandb"],
+        default=[],
+        help="write results there besides metrics.jsonl and tensorboard/ in the run folder; may be repeated",
+    )
     options.add_settings(parser)
     options.add_json(parser)
     parser.set_defaults(run=_run_of("train"))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import secrets
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rl_core.algorithm import registry
 from rl_core.algorithm.config import AlgorithmConfig
+from rl_core.algorithm.sinks import Sink
 from rl_core.cli import display, inputs, options
 from rl_core.cli.versions import versions
 from rl_core.errors import RunError
@@ -19,6 +23,9 @@ from rl_core.runs.folder import RunFolder, RunRecord, write_json
 from rl_core.runs.interrupt import Interrupt
 from rl_core.runs.limits import Limits, Outcome
 from rl_core.runs.loop import Session, default_evaluation_interval, run_session
+from rl_core.runs.mlflow_sink import MLflowSink
+from rl_core.runs.sinks import CsvSink
+from rl_core.runs.wandb_sink import WandbSink
 
 if TYPE_CHECKING:
     from rl_core.algorithm.algorithm import Algorithm
@@ -31,7 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     started_at = time.monotonic()
     limits = options.limits_of(arguments).bounded()
     config = _config_of(arguments)
+    _check_extras(arguments.sinks)
     path = arguments.run_dir or RunFolder.reserve(arguments.algorithm, arguments.env, root=Path("runs"))
+    sinks = _sinks(path.absolute())
+    config.reporting(sinks=tuple(sinks[name] for name in dict.fromkeys(arguments.sinks)))
     record = RunRecord(
         algorithm=arguments.algorithm,
         env=str(config.environment.env),
@@ -106,6 +116,27 @@ def print_outcome(outcome: Outcome, folder: RunFolder, limits: Limits, *, as_jso
         "run": str(folder.path),
     }
     print(json.dumps(result), flush=True)
+
+
+def _check_extras(sinks: Sequence[str]) -> None:
+    """Refuse a service whose library is missing, before a folder is made.
+
+    Raises:
+        RunError: names the extra.
+    """
+    for name in sinks:
+        if name != "csv" and importlib.util.find_spec(name) is None:
+            raise RunError(f"--sink {name} needs the extra: pip install 'rl-core[{name}]'")
+
+
+def _sinks(path: Path) -> dict[str, Sink]:
+    """Make what `--sink` can name, for a run in the folder `path`."""
+    run_id = secrets.token_hex(8)  # stored in the config, so that `rl resume` goes on with the same run there
+    return {
+        "csv": CsvSink(str(path / "metrics.csv")),
+        "mlflow": MLflowSink(name=path.name, run_id=run_id),
+        "wandb": WandbSink(name=path.name, folder=str(path), run_id=run_id),
+    }
 
 
 def _config_of(arguments: argparse.Namespace) -> AlgorithmConfig:

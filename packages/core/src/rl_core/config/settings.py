@@ -103,10 +103,13 @@ class TrainingSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportingSettings(Settings):
-    """Section `reporting`: how much work one call of `train` does."""
+    """Section `reporting`: how much work one call of `train` does, and where its results go."""
 
     min_sample_timesteps_per_iteration: Annotated[int, Range(ge=0)] = 0
     """Env steps before `train` returns: it repeats its training step until it has sampled so many; 0 is once."""
+    sinks: tuple[Any, ...] = ()
+    """Where the result of each `train` is written besides: `CsvSink`, `JsonLinesSink`, `TensorBoardSink`, `WandbSink`,
+    `MLflowSink`, or instances of your own `Sink`. What `rl train` keeps in its run folder needs none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,11 @@ from typing import Any
 from rl_core.algorithm.algorithm import Algorithm
 from rl_core.cli.versions import versions
 from rl_core.env.make import env_name
-from rl_core.runs.event_file import EventFile
 from rl_core.runs.folder import RunFolder, RunRecord, write_json
 from rl_core.runs.limits import Limits, Outcome
-from rl_core.runs.loop import is_evaluated
 from rl_core.runs.metrics_file import MetricsFile
 from rl_core.runs.report import write_report
+from rl_core.runs.sinks import TensorBoardWriter
 
 
 class RunFiles:
@@ -43,14 +42,12 @@ class RunFiles:
         write_json(self._folder.config_path, stored)
         self._folder.begin_session()
         self._metrics = MetricsFile(self._folder.metrics_path)
-        self._events = EventFile(self._folder.tensorboard_path)
+        self._events = TensorBoardWriter(self._folder.tensorboard_path)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append the result of an iteration, and save a checkpoint if one is due."""
-        fresh = is_evaluated(row)
-        known = {name: value for name, value in row.items() if fresh or not name.startswith("evaluation/")}
-        self._metrics.write(row)
-        self._events.write(row["env_steps"], known)
+        self._metrics.write(row, self._algorithm.metrics.media)
+        self._events.write(row, self._algorithm.metrics.media)
         frequency = self._algorithm.config.checkpointing.settings.checkpoint_frequency
         if frequency and self._algorithm.iteration % frequency == 0:
             self._save()

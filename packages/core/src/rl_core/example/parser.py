@@ -17,7 +17,6 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 LEARNERS = "it needs learners in other processes, which this version does not have"
 TUNE = "this script is one run, not a search"
-WANDB = "this version has no logger for Weights & Biases; --output writes TensorBoard files"
 
 
 class Refusal(NamedTuple):
@@ -47,9 +46,6 @@ REFUSALS = (
     ),
     Refusal("--num-samples", positive_int, 1, TUNE, "trials"),
     Refusal("--max-concurrent-trials", positive_int, None, TUNE, "trials at a time"),
-    Refusal("--wandb-key", str, None, WANDB, "key of Weights & Biases"),
-    Refusal("--wandb-project", str, None, WANDB, "project there"),
-    Refusal("--wandb-run-name", str, None, WANDB, "name of the run there"),
 )
 
 
@@ -171,6 +167,9 @@ def _add_run(group: Any) -> None:
         metavar="DIR",
         help="new folder for metrics, TensorBoard files, checkpoints and report.html; default: nothing is written",
     )
+    group.add_argument("--wandb-project", metavar="TEXT", help="log to this project of Weights & Biases")
+    group.add_argument("--wandb-run-name", metavar="TEXT", help="name of the run there")
+    group.add_argument("--wandb-key", metavar="TEXT", help="key there; default: WANDB_API_KEY, or `wandb login`")
     group.add_argument("--checkpoint-freq", type=whole_number, metavar="N", help="iterations between checkpoints")
     group.add_argument("--checkpoint-at-end", action="store_true", help="with --output there always is one at the end")
     group.add_argument(

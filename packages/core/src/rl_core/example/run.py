@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -181,6 +182,13 @@ def with_flags(config: AlgorithmConfig, args: argparse.Namespace) -> AlgorithmCo
         config.learners(device="cuda")
     if args.checkpoint_freq is not None:
         config.checkpointing(checkpoint_frequency=args.checkpoint_freq)
+    if args.wandb_project is not None or args.wandb_run_name is not None or args.wandb_key is not None:
+        from rl_core.runs.wandb_sink import WandbSink
+
+        if args.wandb_key is not None:
+            os.environ["WANDB_API_KEY"] = args.wandb_key  # where wandb reads it: a config is stored, a key must not be
+        sink = WandbSink(project=args.wandb_project, name=args.wandb_run_name)
+        config.reporting(sinks=(*config.reporting.settings.sinks, sink))
     return config
 
 
@@ -227,9 +235,9 @@ class _Training:
             evaluate_every: Env steps between evaluations where the config has no interval. None: the user set the
                 interval, which holds even if it is 0.
         """
+        from rl_core.algorithm.sinks import is_evaluated
         from rl_core.cli.display import ProgressMeter, limit_words, progress_line
-        from rl_core.runs.loop import is_evaluated
-        from rl_core.runs.metrics_file import plain_row
+        from rl_core.metrics import plain_row
 
         algorithm, meter = self._algorithm, ProgressMeter(self._limits)
         if verbose:

@@ -104,6 +104,8 @@ class ModuleLearner(Protocol):
         """What it trains."""
 
     version: int
+    on_update_end: Callable[[Any, Metrics], None] | None
+    """Called with the learner and the figures of each update before they are returned; None saves that."""
 
     def weights(self) -> Weights:
         """Publish what acting needs of the module."""
@@ -150,6 +152,7 @@ class Learner(Generic[S]):
         self._published = acting_tensors(module)  # the optimizer works in place: they stay the same tensors
         self.version = 0
         self.env_steps = 0
+        self.on_update_end: Callable[[Any, Metrics], None] | None = None
 
     @property
     def learners(self) -> dict[str, Learner[S]]:
@@ -205,7 +208,10 @@ class Learner(Generic[S]):
         self.env_steps += rollout.env_steps
         if self.objective.adapt is not None:
             self.settings = self.objective.adapt(self.settings, metrics)
-        return {f"learner/{self.name}/{key}": value for key, value in metrics.items()}
+        result = {f"learner/{self.name}/{key}": value for key, value in metrics.items()}
+        if self.on_update_end is not None:
+            self.on_update_end(self, result)
+        return result
 
     def weights(self) -> Weights:
         """Publish what acting needs of the module: views of the tensors, not copies."""

@@ -129,6 +129,7 @@ class ReplayLearner(Generic[S]):
         self._due = 0.0
         self._target_due = 0.0
         self._metric_names = (*objective.report, *(f"grad_norm_{group}" for group in objective.groups))
+        self.on_update_end: Callable[[Any, Metrics], None] | None = None
         self._explore()
 
     @property
@@ -184,7 +185,10 @@ class ReplayLearner(Generic[S]):
             "policy_age": float(self._age),
             **self._connected,
         }
-        return {f"learner/{self.name}/{key}": value for key, value in metrics.items()}
+        result = {f"learner/{self.name}/{key}": value for key, value in metrics.items()}
+        if self.on_update_end is not None:
+            self.on_update_end(self, result)
+        return result
 
     def _gradient_step(self, buffer: ReplayBuffer) -> Tensor:
         """Draw a batch, step each group's optimizer, let the targets follow; return the figures to report."""

@@ -18,11 +18,15 @@ from typing import Any
 
 import numpy as np
 
+from rl_core.metrics import Image, Media, Series
+from rl_core.runs.png import encode_png
+
 FLUSH_INTERVAL_S = 1.0
+HISTOGRAM_BINS = 30
 
 
 class EventFile:
-    """Writes scalars, all of one step as one event."""
+    """Writes scalars, pictures and histograms, all of one step as one event."""
 
     def __init__(self, folder: Path, *, first_step: int = 0) -> None:
         """Open a new file in `folder`.
@@ -32,9 +36,8 @@ class EventFile:
             first_step: The step this file begins with; TensorBoard forgets later ones of earlier files. 0 keeps all.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        name = (
-            f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{time.time_ns() % 10**9}"
-        )
+        seconds, rest = divmod(time.time_ns(), 10**9)  # TensorBoard reads files in the order of their names
+        name = f"events.out.tfevents.{seconds:010d}.{socket.gethostname()}.{os.getpid()}.{rest:09d}"
         self._file = (folder / name).open("wb", buffering=1 << 16)
         self._prefixes: dict[str, bytes] = {}
         self._flushed_at = time.monotonic()
@@ -43,13 +46,17 @@ class EventFile:
             session_start = _bytes(7, b"\x08\x01")  # session_log { status: START }
             self._record(_double(1, time.time()) + _varint_field(2, first_step) + session_start)
 
-    def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Append the finite numbers of `values` as scalars at `step`."""
+    def write(self, step: int, values: Mapping[str, Any], media: Mapping[str, Media]) -> None:
+        """Append the finite numbers of `values` as scalars at `step`, and what is no number.
+
+        Images are shown as they are, videos as animated images, series as histograms.
+        """
         parts = [
             self._prefix(tag) + struct.pack("<f", _to_float32(value))
             for tag, value in values.items()
             if isinstance(value, int | float) and math.isfinite(value)
         ]
+        parts += [_bytes(1, _bytes(1, tag.encode()) + _summary(item)) for tag, item in media.items()]
         now = time.time()
         self._record(_double(1, now) + _varint_field(2, step) + _bytes(5, b"".join(parts)))
         if time.monotonic() - self._flushed_at > FLUSH_INTERVAL_S:
@@ -103,12 +110,35 @@ def _bytes(number: int, value: bytes) -> bytes:
     return _varint(number << 3 | 2) + _varint(len(value)) + value
 
 
+def _summary(item: Media) -> bytes:
+    """Write what follows the tag in a `Summary.Value`."""
+    if isinstance(item, Series):
+        return _bytes(5, _histogram(np.array(item.values)))
+    frames, fps = (item.pixels[np.newaxis], 1.0) if isinstance(item, Image) else (item.frames, item.fps)
+    _, height, width, channels = frames.shape
+    size = _varint_field(1, height) + _varint_field(2, width) + _varint_field(3, channels)
+    return _bytes(4, size + _bytes(4, encode_png(frames, fps=fps)))
+
+
+def _histogram(values: np.ndarray) -> bytes:
+    """Write a `HistogramProto` of the finite values."""
+    values = values[np.isfinite(values)]
+    counts, edges = np.histogram(values, HISTOGRAM_BINS)
+    low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
+    figures = (low, high, values.size, values.sum(), np.square(values).sum())
+    numbers = b"".join(_double(number, float(figure)) for number, figure in enumerate(figures, start=1))
+    return numbers + _bytes(6, edges[1:].astype("<f8").tobytes()) + _bytes(7, counts.astype("<f8").tobytes())
+
+
 class _Crc32c:
     """CRC-32C of whole byte strings at numpy's speed.
 
-    A CRC is linear: it is the exclusive-or of what each byte contributes at its distance from the end. Row k of the
-    table holds the contribution of every byte value at distance k, row k + 1 follows from row k.
+    A CRC is linear: it is the exclusive-or of what each byte of a block contributes at its distance from the end. Row k
+    of the table holds the contribution of every byte value at distance k, row k + 1 follows from row k.
     """
+
+    BLOCK = 4096
+    """Bytes taken at once: the table has a row for each."""
 
     def __init__(self) -> None:
         row = np.arange(256, dtype=np.uint32)
@@ -118,22 +148,23 @@ class _Crc32c:
         self._table = row[None]
 
     def __call__(self, data: bytes) -> int:
-        size = len(data)
-        self._grow(max(size, 4))
-        contributions = self._table[np.arange(size - 1, -1, -1), np.frombuffer(data, dtype=np.uint8)]
-        # The register starts with all ones, which is the same as flipping the bits of the first four bytes.
-        start = data[:4] if size >= 4 else data
-        crc = int(np.bitwise_xor.reduce(contributions)) if size else 0
-        flips = [self._table[size - 1 - i, 255] for i in range(len(start))]
-        crc ^= int(np.bitwise_xor.reduce(np.array(flips, dtype=np.uint32))) if flips else 0
-        tail = 0xFFFFFFFF >> (8 * len(start)) if len(start) < 4 else 0
-        return crc ^ tail ^ 0xFFFFFFFF
+        values = np.frombuffer(data, dtype=np.uint8)
+        register = 0xFFFFFFFF
+        for start in range(0, len(values), self.BLOCK):
+            block = values[start : start + self.BLOCK].copy()
+            size = len(block)
+            self._grow(size)
+            head = np.frombuffer(struct.pack("<I", register), dtype=np.uint8)[:size]
+            block[: len(head)] ^= head  # the register meets the first four bytes; what they leave of it moves down
+            contributions = self._table[np.arange(size - 1, -1, -1), block]
+            register = int(np.bitwise_xor.reduce(contributions)) ^ (register >> 8 * len(head))
+        return register ^ 0xFFFFFFFF
 
     def _grow(self, size: int) -> None:
         if size <= len(self._table):
             return
         rows = list(self._table)
-        while len(rows) < size + 256:
+        while len(rows) < min(size + 256, self.BLOCK):
             rows.append((rows[-1] >> 8) ^ self._first[rows[-1] & 255])
         self._table = np.stack(rows)
 

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rl_core.algorithm.algorithm import Algorithm
+from rl_core.algorithm.sinks import is_evaluated
 from rl_core.errors import RLError, RunError
-from rl_core.runs.event_file import EventFile
+from rl_core.metrics import plain_row
 from rl_core.runs.folder import RunFolder
 from rl_core.runs.interrupt import Interrupt
 from rl_core.runs.limits import Limits, Outcome, Status, StoppedBy
-from rl_core.runs.metrics_file import MetricsFile, plain_row
+from rl_core.runs.metrics_file import MetricsFile
 from rl_core.runs.picture import PictureProcess
 from rl_core.runs.report import curve_of, write_report
+from rl_core.runs.sinks import TensorBoardWriter
 
 CHECKPOINT_INTERVAL_S = 10.0
 EVALUATION_INTERVAL_STEPS = 5_000
@@ -97,7 +99,7 @@ def _train(session: Session) -> Outcome:
     first_step = algorithm.env_steps + 1 if algorithm.env_steps else 0
     with (
         contextlib.closing(MetricsFile(session.folder.metrics_path)) as metrics,
-        contextlib.closing(EventFile(session.folder.tensorboard_path, first_step=first_step)) as events,
+        contextlib.closing(TensorBoardWriter(session.folder.tensorboard_path, first_step=first_step)) as events,
     ):
         stopped_by = _stop_signal(session) or _limit(session)  # a resumed run may have nothing left to do
         while stopped_by is None:
@@ -106,21 +108,12 @@ def _train(session: Session) -> Outcome:
             if stopped_by in ("timesteps", "iterations", "time") and not is_evaluated(row):
                 row |= plain_row(algorithm.evaluate())
             with _writing(session.folder):
-                metrics.write(row)
-                events.write(row["env_steps"], row if is_evaluated(row) else _without_evaluation(row))
+                metrics.write(row, algorithm.metrics.media)
+                events.write(row, algorithm.metrics.media)
             session.display.update(row, session.seconds())
             if stopped_by is None:
                 saver.save_if_due()
     return _outcome(session, row, stopped_by)
-
-
-def is_evaluated(row: Mapping[str, Any]) -> bool:
-    """Whether a row's evaluation is of its own iteration, not repeated from an earlier one."""
-    return row.get("evaluation/training_iteration") == row.get("training_iteration")
-
-
-def _without_evaluation(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if not name.startswith("evaluation/")}
 
 
 def _stopped_after(session: Session, row: Mapping[str, Any]) -> StoppedBy | None:

@@ -1,4 +1,7 @@
-"""`metrics.jsonl`: one flat JSON object per iteration; numbers that are not finite are written as null."""
+"""`metrics.jsonl`: one flat JSON object per iteration; numbers that are not finite are written as null.
+
+A logged series is a list there; images and videos are left out.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from rl_core.metrics import Media, Series
+
 FLUSH_INTERVAL_S = 1.0
 
 
@@ -20,9 +25,10 @@ class MetricsFile:
         self._file: TextIO = path.open("a", encoding="utf-8", newline="\n", buffering=1 << 16)
         self._flushed_at = time.monotonic()
 
-    def write(self, row: Mapping[str, Any]) -> None:
+    def write(self, row: Mapping[str, Any], media: Mapping[str, Media]) -> None:
         """Append one row."""
-        self._file.write(encode_row(row))
+        series = {name: item.values for name, item in media.items() if isinstance(item, Series)}
+        self._file.write(encode_row({**row, **series}))
         now = time.monotonic()
         if now - self._flushed_at > FLUSH_INTERVAL_S:
             self.flush()
@@ -37,17 +43,17 @@ class MetricsFile:
         self._file.close()
 
 
-def plain_row(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn the numpy and torch scalars that code of others may put into a result into Python's numbers."""
-    return {name: value.item() if hasattr(value, "item") else value for name, value in result.items()}
-
-
 def encode_row(row: Mapping[str, Any]) -> str:
     """Write one row as a line of strict JSON: NaN and infinities become null."""
     finite = {
-        name: value if not isinstance(value, float) or math.isfinite(value) else None for name, value in row.items()
+        name: [_or_null(item) for item in value] if isinstance(value, list) else _or_null(value)
+        for name, value in row.items()
     }
     return json.dumps(finite, allow_nan=False) + "\n"
+
+
+def _or_null(value: Any) -> Any:
+    return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rl_core.algorithm.components import Purpose
+from rl_core.metrics import MetricsLogger
 from rl_core.policy import Policy
 from rl_core.records import Weights
 from rl_core.rng import stream_seed
@@ -29,9 +30,10 @@ class RemoteRunner:
     of the runners have gathered comes back with each rollout, is merged, and goes out with the next weights.
     """
 
-    def __init__(self, config: AlgorithmConfig, purpose: Purpose, num_runners: int) -> None:
-        """Start the runners; see `RunnerGroup`."""
+    def __init__(self, config: AlgorithmConfig, purpose: Purpose, num_runners: int, metrics: MetricsLogger) -> None:
+        """Start the runners; see `RunnerGroup`. What they log goes to `metrics`, with the rollouts they log it in."""
         self.group = RunnerGroup(config, purpose, num_runners)
+        self._metrics = metrics
         self.num_runners = num_runners
         self._follow(self.group.blueprint)
         self._has: dict[Member, Any] = {}  # the weights that each runner was sent last
@@ -87,6 +89,8 @@ class RemoteRunner:
         """Join rollouts along their env slots; `episodes` are then those that ended in them."""
         episodes, rollouts = [sample.episodes for sample in samples], [sample.rollout for sample in samples]
         self.episodes = type(episodes[0]).joined(episodes)
+        for sample in samples:
+            self._metrics.merge(sample.metrics)
         return self._join(rollouts)
 
     def _request(self, member: Member) -> None:

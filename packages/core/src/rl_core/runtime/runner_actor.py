@@ -10,7 +10,7 @@ import torch
 
 from rl_core.algorithm.callbacks import CallbackList
 from rl_core.algorithm.components import Context, Purpose
-from rl_core.metrics import MetricsLogger
+from rl_core.metrics import MetricsLogger, logging_to
 from rl_core.policy import Policy
 from rl_core.records import Tree
 from rl_core.runtime.session import register_tensors
@@ -35,6 +35,8 @@ class Sample:
     """What the statistics were before the rollout."""
     num_bad_observations: int
     """Of this runner so far."""
+    metrics: Mapping[str, Any]
+    """What was logged in it: `MetricsLogger.take`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,7 @@ class RunnerActor:
         """
         self._config, self._purpose, self._place = config, purpose, place
         self._runner: SingleRunner | None = None
+        self._metrics = MetricsLogger()
 
     def setup(self) -> Blueprint:
         """Build the env runner; here and not in the constructor, so that what goes wrong arrives as it is.
@@ -75,7 +78,7 @@ class RunnerActor:
         register_tensors()
         torch.set_num_threads(1)
         callbacks = CallbackList(self._config.callbacks.settings.callbacks_class)
-        context = Context(callbacks=callbacks, metrics=MetricsLogger(), runner=self._place)
+        context = Context(callbacks=callbacks, metrics=self._metrics, runner=self._place)
         self._runner = self._config.components().env_runner(self._config, self._purpose, context)
         self._runner.index = self._place[0]
         return self.describe()
@@ -103,13 +106,15 @@ class RunnerActor:
         if weights is not None:
             runner.set_weights(weights)
         base = {name: policy.shared for name, policy in runner.policies.items()}
-        rollout = runner.sample()
+        with logging_to(self._metrics):
+            rollout = runner.sample()
         return Sample(
             rollout=rollout,
             episodes=runner.episodes,
             statistics={name: policy.shared for name, policy in runner.policies.items()},
             base=base,
             num_bad_observations=runner.num_bad_observations,
+            metrics=self._metrics.take(),
         )
 
     def evaluate(self, weights: Any, **settings: Any) -> EpisodeStats:
