@@ -199,6 +199,7 @@ class Algorithm:
             "env_runners/num_episodes": self._iteration_episodes,
             "env_runners/num_episodes_lifetime": self.num_episodes,
             "env_runners/num_bad_observations": self.env_runner.num_bad_observations,
+            "env_runners/num_env_restarts": self.env_runner.num_env_restarts,
             "env_runners/env_steps_per_s": steps / self._timers["sample_s"] if self._timers["sample_s"] else math.nan,
             **learner_metrics,
             **self._evaluation,

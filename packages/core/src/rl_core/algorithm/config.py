@@ -21,6 +21,7 @@ from rl_core.config.settings import (
     EnvironmentSettings,
     EnvRunnerSettings,
     EvaluationSettings,
+    FaultToleranceSettings,
     LearnerSettings,
     ModuleSettings,
     ReportingSettings,
@@ -60,6 +61,7 @@ class AlgorithmConfig:
     reporting = Section(ReportingSettings)
     rl_module = Section(ModuleSettings)
     callbacks = Section(CallbackSettings)
+    fault_tolerance = Section(FaultToleranceSettings)
     checkpointing = Section(CheckpointSettings)
     debugging = Section(DebuggingSettings)
 

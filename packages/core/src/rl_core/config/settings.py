@@ -177,6 +177,20 @@ class CallbackSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FaultToleranceSettings(Settings):
+    """Section `fault_tolerance`: what goes on when envs and runners fail."""
+
+    restart_failed_sub_environments: bool = False
+    """Where an env raises in `step` or `reset`, make it anew and go on with the other slots undisturbed. The step that
+    failed does not train, the episode it broke is not counted, and `env_runners/num_env_restarts` is the number of
+    envs made anew. False raises, and so does an env that fails five times in a row without a good step."""
+    restart_failed_env_runners: bool = True
+    """Replace a remote env runner that died; False ends the run."""
+    max_num_env_runner_restarts: Annotated[int, Range(ge=0)] = 1000
+    """Remote env runners that are replaced before the run ends after all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSettings(Settings):
     """Section `checkpointing`: what a run started by the command keeps."""
 

@@ -67,7 +67,7 @@ class MultiAgentRunner:
         self.num_steps = num_steps
         self.seed = seed
         self.check_values = check_values
-        self.num_bad_observations = 0
+        self.num_bad_observations = self.num_env_restarts = 0
         self._drops = drop_bad_observations
         self._recorder = (
             AgentEpisodeRecorder(env.num_envs, env.layout.agents, num_steps, on_episode_end) if on_episode_end else None
