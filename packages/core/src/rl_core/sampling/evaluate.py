@@ -92,8 +92,13 @@ def evaluate(
                 open_length[raw.broken] = 0
                 num_broken += raw.broken
                 if num_broken.max() == MOST_BROKEN:
-                    raise EnvError(
-                        f"evaluate: the env of slot {num_broken.argmax()} failed in {MOST_BROKEN} episodes in a row. "
-                        "With restart_failed_sub_environments=False the failure itself is raised."
-                    )
+                    raise EnvError(broken_again_and_again(int(num_broken.argmax())))
     return EpisodeStats(returns=np.concatenate(returns), lengths=np.concatenate(lengths))
+
+
+def broken_again_and_again(slot: int) -> str:
+    """Say that no episode comes to its end."""
+    return (
+        f"evaluate: the env of slot {slot} failed in {MOST_BROKEN} episodes in a row. With "
+        "restart_failed_sub_environments=False the failure itself is raised."
+    )
