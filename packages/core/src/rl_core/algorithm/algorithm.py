@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -18,12 +17,15 @@ from rl_core._internal.allocator import keep_freed_memory
 from rl_core.algorithm.callbacks import CallbackList
 from rl_core.algorithm.components import Context, Runner
 from rl_core.algorithm.config import AlgorithmConfig
-from rl_core.checkpoint import Checkpoint, save_checkpoint
+from rl_core.algorithm.registry import algorithms
+from rl_core.checkpoint import Checkpoint, L, capture_checkpoint
+from rl_core.checkpoint_writer import CheckpointWriter
 from rl_core.env.spaces import same_space, space_from_json
 from rl_core.errors import CheckpointError, ConfigError
 from rl_core.metrics import MetricsLogger, mean_of, summarise
 from rl_core.policy import Policy, load_tensors
 from rl_core.rng import stream_seed
+from rl_core.storage import Location
 
 EVALUATION_KEYS = (
     "episode_return_mean",
@@ -67,6 +69,7 @@ class Algorithm:
         self.env_runner: Runner = components.env_runner(self.config, "sampling", self._context)
         self.learner = components.learner(self.config, self.env_runner)
         self._evaluation_runner: Runner | None = None
+        self._checkpoints = CheckpointWriter()
         self._set_num_threads()
         keep_freed_memory()
         self.iteration = 0
@@ -126,6 +129,8 @@ class Algorithm:
         result = self._result(learner_metrics, elapsed)
         if self.callbacks.members:
             self.callbacks.call("on_train_result", algorithm=self, result=result)
+        if self._checkpoints.written:
+            self._tell_written()
         return result
 
     def _repeat_training_step(self, first: dict[str, float]) -> dict[str, float]:
@@ -246,19 +251,39 @@ class Algorithm:
         runners = (self.env_runner, self._evaluation_runner)
         return [function(runner) for runner in runners if runner is not None]
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: L, *, wait: bool = True, notes: Mapping[str, Any] | None = None) -> L:
         """Write a checkpoint from which the run goes on as if it had not stopped.
 
         Args:
-            path: A directory that does not exist yet.
+            path: A directory that does not exist yet; a path, or a URL of fsspec such as `s3://bucket/checkpoint`.
+            wait: Return when it is on disk. False copies the state and writes in the background; what goes wrong is
+                raised by the next `save`, by `wait_for_checkpoints` or by `stop`.
+            notes: JSON data kept beside it, see `Checkpoint.notes`.
 
         Raises:
-            CheckpointError: it exists or cannot be written.
+            CheckpointError: it exists or cannot be written, or the one before could not.
             ConfigError: the config holds something without an import path, such as a lambda.
         """
-        saved = save_checkpoint(path, {"config": self.config.to_dict(), **self._components_state()})
-        self.callbacks.call("on_checkpoint_saved", algorithm=self, path=saved)
-        return saved
+        self.wait_for_checkpoints()
+        components = {"config": self.config.to_dict(), **self._components_state()}
+        self._checkpoints.start(capture_checkpoint(path, components, notes=notes), wait=wait)
+        self._tell_written()
+        return path
+
+    def wait_for_checkpoints(self) -> None:
+        """Wait until no checkpoint is being written any more.
+
+        Raises:
+            CheckpointError: one could not be written.
+        """
+        self._checkpoints.wait()
+        self._tell_written()
+
+    def _tell_written(self) -> None:
+        """Call back for checkpoints that have become complete."""
+        written, self._checkpoints.written = self._checkpoints.written, []
+        for path in written:
+            self.callbacks.call("on_checkpoint_saved", algorithm=self, path=path)
 
     def _components_state(self) -> dict[str, Any]:
         """The state of everything that a run goes on from, by component."""
@@ -289,7 +314,7 @@ class Algorithm:
             "metrics": self.metrics.get_state(),
         }
 
-    def restore(self, path: str | Path) -> None:
+    def restore(self, path: Location) -> None:
         """Continue from a checkpoint of the same env and module.
 
         Everything is read and compared before anything of this algorithm changes, and if it does not fit after all,
@@ -300,7 +325,8 @@ class Algorithm:
         """
         checkpoint = Checkpoint(path)
         checkpoint.verify()
-        state = {name: checkpoint.load(name) for name in checkpoint.components() if name != "config"}
+        state = {name: checkpoint.load(name) for name in checkpoint.components()}
+        self._check_algorithm(state.pop("config", {}))
         before = copy.deepcopy(self._components_state())
         try:
             self._check_fit(state)
@@ -311,7 +337,7 @@ class Algorithm:
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             self._set_components_state(before)
             raise CheckpointError(f"The checkpoint {path} is malformed or does not fit this run: {error!r}.") from error
-        self.callbacks.call("on_checkpoint_loaded", algorithm=self, path=Path(path))
+        self.callbacks.call("on_checkpoint_loaded", algorithm=self, path=checkpoint.path)
 
     def _set_components_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `_components_state` gave."""
@@ -334,6 +360,16 @@ class Algorithm:
         self._parts = {name: deque(values, self._returns.maxlen) for name, values in counters["parts"].items()}
         self._evaluation = dict(counters["evaluation"])
 
+    def _check_algorithm(self, saved: Mapping[str, Any]) -> None:
+        """Refuse the checkpoint of another algorithm; it may be of any config derived from this one's."""
+        kinds = {import_name: name for name, import_name in algorithms().items()}
+        name = kinds.get(str(saved.get("config")), self.config.name)
+        if name != self.config.name:
+            raise CheckpointError(
+                f"The checkpoint is of the algorithm {name!r}, this run is of {self.config.name!r}. Restore it with "
+                "Algorithm.from_checkpoint, or take its policies alone with Policy.from_checkpoint."
+            )
+
     def _check_fit(self, state: Mapping[str, Any]) -> None:
         """Compare ids and spaces of a checkpoint with those of this algorithm."""
         own = self.env_runner.policies
@@ -355,7 +391,7 @@ class Algorithm:
             policy.check_connectors(policies[name])
 
     @staticmethod
-    def from_checkpoint(path: str | Path, *, allow: Collection[str] = ()) -> Algorithm:
+    def from_checkpoint(path: Location, *, allow: Collection[str] = ()) -> Algorithm:
         """Build the algorithm that a checkpoint describes and continue from there.
 
         Args:
@@ -372,7 +408,12 @@ class Algorithm:
         return algorithm
 
     def stop(self) -> None:
-        """Close all envs."""
+        """Close all envs, and wait until the last checkpoint is written.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
         self.env_runner.close()
         if self._evaluation_runner is not None:
             self._evaluation_runner.close()
+        self.wait_for_checkpoints()

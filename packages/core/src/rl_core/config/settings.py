@@ -192,12 +192,29 @@ class FaultToleranceSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointSettings(Settings):
-    """Section `checkpointing`: what a run started by the command keeps."""
+    """Section `checkpointing`: what a run of the command or of an example, or a `CheckpointKeeper`, saves and keeps."""
 
     checkpoint_frequency: Annotated[int, Range(ge=0)] = 10
-    """Iterations between checkpoints; 0 keeps none but the last."""
+    """Iterations between checkpoints; 0 saves none but the last."""
+    checkpoint_at_end: bool = True
+    """Save the last iteration too."""
     num_to_keep: Positive = 3
-    """Newest checkpoints that stay."""
+    """Checkpoints that stay: the newest, and of the others the best by `checkpoint_score_attribute`, or the newest
+    where there is none. One that is being written comes on top until it is complete."""
+    checkpoint_score_attribute: str | Callable[[Mapping[str, Any]], float] | None = None
+    """What makes a checkpoint good: a name in the result of its iteration, such as `evaluation/episode_return_mean`, or
+    a function of the result. `evaluation/...` is of the last evaluation before it: set `evaluation_interval` so that
+    there is one. NaN ranks last."""
+    checkpoint_score_order: Literal["max", "min"] = "max"
+    """Whether the largest or the smallest score is the best."""
+
+    def check(self) -> None:
+        """Refuse scores that are neither names nor functions."""
+        attribute = self.checkpoint_score_attribute
+        if not (attribute is None or isinstance(attribute, str) or callable(attribute)):
+            raise ConfigError(
+                f"checkpoint_score_attribute: got {attribute!r}, expected a name in the result or a function of it."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
