@@ -46,10 +46,8 @@ class Runner(Protocol):
     """Those that ended in the last `sample`."""
     num_bad_observations: int
     """Observations so far that could not be used."""
-
-    @property
-    def num_env_restarts(self) -> int:
-        """Envs so far that failed and were made anew."""
+    num_env_restarts: int
+    """Envs so far that failed and were made anew."""
 
     @property
     def policies(self) -> Mapping[str, Policy]:

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from rl_core.errors import RunError
-from rl_core.runs.keeper import PATTERN
 from rl_core.runs.limits import Limits, Status
 from rl_core.storage import is_running
 
 FORMAT = 1
+CHECKPOINT_PATTERN = re.compile(r"iteration_(\d+)")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -183,7 +183,7 @@ class RunFolder:
         numbered = [
             (int(match.group(1)), path)
             for path in self.checkpoints_path.iterdir()
-            if (match := PATTERN.fullmatch(path.name))
+            if (match := CHECKPOINT_PATTERN.fullmatch(path.name))
         ]
         return [path for _, path in sorted(numbered, reverse=True)]
 

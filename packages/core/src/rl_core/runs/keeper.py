@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rl_core.checkpoint import Checkpoint
 from rl_core.config.check import nearest
 from rl_core.errors import CheckpointError, ConfigError
+from rl_core.runs.folder import CHECKPOINT_PATTERN
 from rl_core.storage import Location, folder_at, remove_leftovers
 
 if TYPE_CHECKING:
     from rl_core.algorithm.algorithm import Algorithm
-
-PATTERN = re.compile(r"iteration_(\d+)")
 
 
 class CheckpointKeeper:
@@ -133,7 +131,11 @@ class CheckpointKeeper:
 
     def _names(self) -> list[str]:
         """Names of the complete checkpoints, newest first."""
-        found = [(int(match.group(1)), name) for name in self._folder.children() if (match := PATTERN.fullmatch(name))]
+        found = [
+            (int(match.group(1)), name)
+            for name in self._folder.children()
+            if (match := CHECKPOINT_PATTERN.fullmatch(name))
+        ]
         return [name for _, name in sorted(found, reverse=True)]
 
     def _ranked(self) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rl_core.algorithm.algorithm import Algorithm
-from rl_core.errors import RLError, RunError
+from rl_core.errors import CheckpointError, RLError, RunError
 from rl_core.runs.event_file import EventFile
 from rl_core.runs.folder import RunFolder
 from rl_core.runs.interrupt import Interrupt
@@ -207,6 +207,8 @@ def _finish(session: Session, outcome: Outcome, picture: PictureProcess, keeper:
 def _mark_failed(session: Session, error: BaseException) -> None:
     """Note the failure in the folder, and on the error what can be done now."""
     folder = session.folder
+    with contextlib.suppress(CheckpointError):  # the first error counts
+        session.algorithm.wait_for_checkpoints()
     status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
     with contextlib.suppress(OSError):  # the disk may be what failed
         folder.end_session(status, seconds=session.seconds(), error=f"{type(error).__name__}: {error}")

@@ -63,6 +63,8 @@ class EnvRunner:
         self.episodes = EpisodeStats(returns=np.zeros(0), lengths=np.zeros(0, np.int64))
         self.num_bad_observations = 0
         """Observations so far that a connector could not use."""
+        self.num_env_restarts = 0
+        """Envs so far that failed and were made anew."""
         self._counter = EpisodeCounter(env.num_envs)
         self._recorder = EpisodeRecorder(env.num_envs, on_episode_end) if on_episode_end else None
         self._split = policy.obs_chain.rebuilt_from(always=always_rebuild)
@@ -224,6 +226,7 @@ class EnvRunner:
         """Count finished episodes and check the values of a whole rollout at once."""
         done = columns.terminated | columns.truncated
         self.episodes = self._counter.count(columns.raw_reward, done, columns.artificial, columns.broken)
+        self.num_env_restarts = self.env.num_restarts
         if self._guard is not None:
             self.num_bad_observations = self._guard.num_bad
         if self.check_values:
@@ -246,11 +249,6 @@ class EnvRunner:
                 )
         if self._recorder:
             self._recorder.add(rollout, columns.raw_reward, done, columns.broken)
-
-    @property
-    def num_env_restarts(self) -> int:
-        """Envs so far that failed and were made anew."""
-        return self.env.num_restarts
 
     @property
     def policies(self) -> dict[str, Policy]:
@@ -295,7 +293,7 @@ class EnvRunner:
             "open_length": self._counter.open_length,
             "open_episodes": self._recorder.get_state() if self._recorder else None,
             "num_envs": self.env.num_envs,
-            "num_env_restarts": self.num_env_restarts,
+            "num_env_restarts": self.env.num_restarts,
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -306,7 +304,7 @@ class EnvRunner:
         """
         self.generator.set_state(state["generator"])
         self.seed = state["seed"]
-        self.env.num_restarts = state["num_env_restarts"]
+        self.env.num_restarts = self.num_env_restarts = state["num_env_restarts"]
         pieces = tuple(ConnectorState(*given) for given in state["connectors"])
         self._check_action_memory(state["action_memory"])
         self.policy.shared = self._checked_statistics(pieces)
