@@ -131,11 +131,11 @@ class RemoteFolder:
         Raises:
             CheckpointError: it is unknown, or needs a package that is not installed.
         """
-        import fsspec
+        from fsspec.core import url_to_fs
 
         self.location: Location = url.rstrip("/")
         try:
-            self._system, self._path = fsspec.core.url_to_fs(self.location)
+            self._system, self._path = url_to_fs(self.location)
         except (ImportError, ValueError) as error:
             raise CheckpointError(f"{url}: {error}. Install what fsspec needs for it, or give a path.") from error
 
