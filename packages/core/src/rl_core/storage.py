@@ -14,7 +14,7 @@ from rl_core.errors import CheckpointError
 
 Location = str | Path
 """A path, or a URL of fsspec such as `s3://bucket/run/checkpoint` or `memory://checkpoint`; `file://` is a path."""
-_SYNC_THREADS = 16
+_SYNC_THREADS = 4
 
 
 class Folder(Protocol):
