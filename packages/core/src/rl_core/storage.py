@@ -206,12 +206,15 @@ class RemoteFolder:
 
 
 def remove_leftovers(folder: Folder) -> None:
-    """Delete what killed processes of this machine left half written or half deleted in a local folder."""
+    """Delete what killed processes of this machine left half written or half deleted in a local folder.
+
+    Nothing may be writing into it: what a process of the same id left, as in a container, goes too.
+    """
     if not isinstance(folder, LocalFolder) or not folder.path.is_dir():
         return
     for path in folder.path.glob(".*.tmp"):
         pid = path.name.split(".")[-2]
-        if pid.isdigit() and not is_running(int(pid)):
+        if pid.isdigit() and (int(pid) == os.getpid() or not is_running(int(pid))):
             shutil.rmtree(path, ignore_errors=True)
 
 

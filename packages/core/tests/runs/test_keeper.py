@@ -1,6 +1,7 @@
 """Which checkpoints are saved and stay."""
 
 import math
+import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -107,6 +108,35 @@ def test_a_name_that_the_result_lacks_is_refused_at_the_first_result(tmp_path):
         PPOConfig().checkpointing(checkpoint_score_attribute=3)
     with pytest.raises(ConfigError, match="expected one of 'max', 'min'"):
         PPOConfig().checkpointing(checkpoint_score_order="best")
+
+
+def test_one_that_becomes_complete_while_others_are_deleted_stays(tmp_path, monkeypatch):
+    """The background finishes at any moment, here right after the keeper has looked."""
+    algorithm = Counting(checkpoint_frequency=1, num_to_keep=1, checkpoint_score_attribute="score")
+    keeper, pending = CheckpointKeeper(algorithm, tmp_path), []
+    monkeypatch.setattr(algorithm, "save", lambda path, *, wait, notes: pending.append((path, notes)))
+    real = keeper._names
+
+    def look_and_complete():
+        names = real()
+        while pending and names:  # the first look in `_save` comes before anything is pending
+            path, notes = pending.pop()
+            save_checkpoint(path, {"counters": {}}, notes=notes)
+        return names
+
+    save_checkpoint(tmp_path / "iteration_000001", {"counters": {}}, notes={"score": 9.0})
+    monkeypatch.setattr(keeper, "_names", look_and_complete)
+    algorithm.iteration = 2
+    keeper.after_iteration({"score": 1.0})
+    assert real() == ["iteration_000002", "iteration_000001"]
+
+
+def test_what_killed_processes_left_is_tidied_up(tmp_path):
+    for pid in (os.getpid(), 2**22 + 1, os.getppid()):
+        (tmp_path / f".iteration_000001.{pid}.tmp").mkdir()
+    (tmp_path / ".notes.tmp").mkdir()
+    CheckpointKeeper(Counting(), tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted([f".iteration_000001.{os.getppid()}.tmp", ".notes.tmp"])
 
 
 def test_without_a_checkpoint_there_is_no_best(tmp_path):

@@ -106,7 +106,7 @@ class CheckpointKeeper:
         Raises:
             CheckpointError: there is none.
         """
-        return self._first(self._ranked())
+        return self._first(self._ranked(self._names()))
 
     def _first(self, names: list[str]) -> Location:
         if not names:
@@ -123,8 +123,8 @@ class CheckpointKeeper:
 
     def _prune(self) -> None:
         """Delete complete checkpoints beyond `num_to_keep`; never the newest, nor one that is being written."""
-        names = self._names()
-        ranked = self._ranked() if self._settings.checkpoint_score_attribute is not None else names
+        names = self._names()  # once: another may become complete at any moment
+        ranked = self._ranked(names) if self._settings.checkpoint_score_attribute is not None else names
         others = [name for name in ranked if name != names[0]]
         for name in others[self._settings.num_to_keep - 1 :]:
             self._folder.child(name).remove()
@@ -138,11 +138,11 @@ class CheckpointKeeper:
         ]
         return [name for _, name in sorted(found, reverse=True)]
 
-    def _ranked(self) -> list[str]:
-        """Names of the complete checkpoints, best first; of equal ones the newer, and those without a score last."""
+    def _ranked(self, names: list[str]) -> list[str]:
+        """Sort names that are newest first: best first, of equal ones the newer, those without a score last."""
         sign = 1 if self._settings.checkpoint_score_order == "max" else -1
         scores: dict[str, float] = {}
-        for name in self._names():
+        for name in names:
             try:
                 score = Checkpoint(self._folder.child(name).location).notes.get("score")
             except CheckpointError:  # damaged: it goes first
