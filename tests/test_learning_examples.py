@@ -14,6 +14,7 @@ SCRIPTS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("exampl
 RUNS = [
     *SCRIPTS,
     "examples/actions/nested_action_spaces.py --num-agents 2 --stop-reward -200",
+    "examples/checkpoints/continue_training_from_checkpoint.py --num-agents 2",
     "examples/connectors/flatten_observations_dict_space.py --num-agents 2 --stop-reward 800",
     "examples/connectors/mean_std_filtering.py --num-agents 2 --stop-reward -600",
     "examples/connectors/prev_actions_prev_rewards.py --num-agents 2 --stop-reward 400",

@@ -1,8 +1,8 @@
 """An evaluation function of one's own, over evaluation runners that differ.
 
-Shows: `evaluation(custom_evaluation_function=...)` is called with the algorithm and the evaluation runners. Here it gives
-each of them a corridor of another length, asks each which length it really has, lets all play, and returns figures by
-name, which results have under `evaluation/`. `call_each` calls a function with each runner, in its process.
+Shows: `evaluation(custom_evaluation_function=...)` is called with the algorithm and the evaluation runners. Here it
+gives each of them a corridor of another length, asks each which length it really has, lets all play, and returns
+figures by name, which results have under `evaluation/`. `call_each` calls a function with each runner, in its process.
 Criterion: mean evaluation return of 0.75 over the corridors within 50,000 env steps, each runner with its own length.
 Command: python examples/evaluation/custom_evaluation.py --as-test --seed 0
 """

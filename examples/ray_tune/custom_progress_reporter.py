@@ -31,7 +31,9 @@ if __name__ == "__main__":
             """Print the head of the table."""
             self._show(f"{'trial':24}{'iteration':>10}{'env steps':>10}", *(f"{policy:>10}" for policy in POLICIES))
 
-        def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        def on_trial_result(
+            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+        ) -> None:
             """Print a line."""
             returns = [result[f"env_runners/policy_return_mean/{policy}"] for policy in POLICIES]
             start = f"{trial.trial_id:24}{result['training_iteration']:>10}{result['env_steps']:>10,}"

@@ -1,29 +1,30 @@
 """Checkpoints: directories of components that can be read apart, written atomically, checked by hash, free of pickle.
 
-    <checkpoint>/manifest.json              format, versions, size and SHA-256 of every other file
+    <checkpoint>/manifest.json              format, versions, notes, size and SHA-256 of every other file
     <checkpoint>/<component>/data.json      plain data, with references to arrays
     <checkpoint>/<component>/tensors.safetensors
 
-Components have names such as `config`, `counters`, `policies/default`, `learners/default`, `runners/0`. A checkpoint is
-written to a hidden sibling, synced, and renamed, so that a kill at any moment leaves whole checkpoints only.
+Components have names such as `config`, `counters`, `policies/default`, `learners/default`, `runners/0`. A checkpoint on
+disk is written to a hidden sibling, synced, and renamed, so that a kill at any moment leaves whole checkpoints only.
+Elsewhere (any URL of fsspec) its files are uploaded one by one and the manifest last, without which it is none.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
-from typing import Any
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, TypeVar, cast
 
-import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
 from rl_core.errors import CheckpointError
+from rl_core.state_codec import State, decode_state, encode_state
+from rl_core.storage import Folder, Location, folder_at
 
 FORMAT = "rl-core checkpoint"
 FORMAT_VERSION = 1
@@ -31,71 +32,124 @@ MANIFEST = "manifest.json"
 MAX_JSON_BYTES = 256 * 2**20
 """Larger JSON files are refused before they are parsed."""
 
-State = Any
-"""Nested dicts, lists and tuples of tensors, numpy arrays, and plain data."""
+L = TypeVar("L", bound=Location)
 
 
-def save_checkpoint(path: str | Path, components: Mapping[str, State]) -> Path:
+def save_checkpoint(path: L, components: Mapping[str, State], *, notes: Mapping[str, Any] | None = None) -> L:
     """Write components to a new directory `path`, all or nothing.
 
     Args:
-        path: Must not exist yet.
+        path: Must not exist yet; a path, or a URL of fsspec.
         components: State of each component by name; `/` in a name makes folders.
+        notes: JSON data that `Checkpoint.notes` gives back, such as a score.
 
     Raises:
         CheckpointError: the path exists or cannot be written, or a state holds something that has no stored form.
     """
-    path = Path(path)
-    if path.exists():
-        raise CheckpointError(f"{path} exists already; checkpoints are never overwritten. Give another path.")
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        files: dict[str, dict[str, Any]] = {}
-        for name, state in components.items():
-            for file_name, content in _encode_component(name, state).items():
-                files[file_name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-                _write_synced(temporary / file_name, content)
-        manifest = {"format": FORMAT, "version": FORMAT_VERSION, "torch": torch.__version__, "files": files}
-        _write_synced(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
-        for folder in {temporary, *(parent for file in files for parent in (temporary / file).parents)}:
-            if folder.is_relative_to(temporary):
-                _sync_folder(folder)
-        temporary.rename(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise CheckpointError(
-            f"Cannot write the checkpoint {path}: {error}. What was saved before is untouched."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    capture_checkpoint(path, components, notes=notes).write()
     return path
 
 
-class Checkpoint:
-    """A checkpoint on disk, open for reading."""
+def capture_checkpoint(
+    path: Location, components: Mapping[str, State], *, notes: Mapping[str, Any] | None = None
+) -> CapturedCheckpoint:
+    """Copy components, so that they can be written later and elsewhere, whatever becomes of the originals.
 
-    def __init__(self, path: str | Path) -> None:
+    Args:
+        path: As in `save_checkpoint`.
+        components: As there.
+        notes: As there.
+
+    Raises:
+        CheckpointError: the path exists, or a state holds something that has no stored form.
+    """
+    folder = folder_at(path)
+    try:
+        taken = folder.taken()
+    except OSError as error:
+        raise CheckpointError(f"Cannot write the checkpoint {path}: {error}.") from error
+    if taken:
+        raise CheckpointError(f"{path} exists already; checkpoints are never overwritten. Give another path.")
+    captured: dict[str, tuple[Any, dict[str, torch.Tensor]]] = {}
+    for name, state in components.items():
+        tensors: dict[str, torch.Tensor] = {}
+        captured[name] = encode_state(state, name, tensors), tensors
+    return CapturedCheckpoint(folder=folder, components=captured, notes=dict(notes or {}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturedCheckpoint:
+    """Copies of components that are not written yet."""
+
+    folder: Folder
+    """Where they will be written."""
+    components: Mapping[str, tuple[Any, Mapping[str, torch.Tensor]]]
+    """JSON data and tensors of each, by name."""
+    notes: Mapping[str, Any]
+    """For the manifest."""
+
+    def write(self) -> None:
+        """Write all of it, or nothing.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        contents: dict[str, bytes] = {}
+        for name, (data, tensors) in self.components.items():
+            contents[f"{name}/data.json"] = json.dumps(data).encode()
+            if tensors:
+                contents[f"{name}/tensors.safetensors"] = safetensors.torch.save(dict(tensors))
+        files = {
+            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in contents.items()
+        }
+        manifest = {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "torch": torch.__version__,
+            "notes": self.notes,
+            "files": files,
+        }
+        contents[MANIFEST] = json.dumps(manifest, indent=1).encode()
+        try:
+            self.folder.write(contents)
+        except OSError as error:
+            raise CheckpointError(
+                f"Cannot write the checkpoint {self.folder.location}: {error}. What was saved before is untouched."
+            ) from error
+
+
+class Checkpoint:
+    """A checkpoint, open for reading."""
+
+    def __init__(self, path: Location) -> None:
         """Read the manifest.
 
         Raises:
             CheckpointError: there is no checkpoint, or not one this version can read.
         """
-        self.path = Path(path)
-        if not self.path.is_dir():
+        self._folder = folder_at(path)
+        self.path = self._folder.location
+        size = self._size(MANIFEST)
+        if size is None and not self._exists():
             raise CheckpointError(f"There is no checkpoint directory {self.path}.")
-        if not (self.path / MANIFEST).is_file():
+        if size is None:
             raise CheckpointError(f"{self.path} is not a checkpoint of this library: it has no {MANIFEST}.")
-        manifest = _parse_json(self.path / MANIFEST, _read_bounded(self.path / MANIFEST))
+        if size > MAX_JSON_BYTES:
+            raise CheckpointError(f"{self._where(MANIFEST)} is larger than {MAX_JSON_BYTES} bytes; it is not ours.")
+        manifest = _parse_json(self._where(MANIFEST), self._read(MANIFEST))
         files = manifest.get("files") if isinstance(manifest, dict) else None
         if not isinstance(files, dict) or manifest.get("format") != FORMAT:
-            raise CheckpointError(f"{self.path / MANIFEST} does not describe a checkpoint of this library.")
+            raise CheckpointError(f"{self._where(MANIFEST)} does not describe a checkpoint of this library.")
         if manifest.get("version") != FORMAT_VERSION:
             raise CheckpointError(
                 f"{self.path} has format version {manifest.get('version')!r}, this rl-core reads {FORMAT_VERSION}. "
                 "Use the version of rl-core that wrote it."
             )
         self._files: dict[str, Any] = files
+        notes = manifest.get("notes")
+        self.notes: dict[str, Any] = notes if isinstance(notes, dict) else {}
+        """What `save_checkpoint` was given beside the components."""
 
     def components(self) -> list[str]:
         """Names of the components it holds."""
@@ -113,17 +167,17 @@ class Checkpoint:
                 f"{self.path} has no component {component!r}, only {', '.join(self.components()) or 'nothing'}."
             )
         tensors_name = f"{component}/tensors.safetensors"
-        data = _parse_json(self.path / data_name, self._read_checked(data_name))
+        data = _parse_json(self._where(data_name), self._read_checked(data_name))
         tensors: dict[str, torch.Tensor] = {}
         if tensors_name in self._files:
             try:
                 tensors = safetensors.torch.load(self._read_checked(tensors_name))
             except SafetensorError as error:
-                raise CheckpointError(f"{self.path / tensors_name} is not a safetensors file: {error}.") from error
+                raise CheckpointError(f"{self._where(tensors_name)} is not a safetensors file: {error}.") from error
         try:
-            return _decode(data, tensors)
+            return decode_state(data, tensors)
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{self.path / data_name} is malformed: {error!r}.") from error
+            raise CheckpointError(f"{self._where(data_name)} is malformed: {error!r}.") from error
 
     def verify(self) -> None:
         """Check every file against the manifest.
@@ -136,125 +190,70 @@ class Checkpoint:
 
     def _read_checked(self, name: str) -> bytes:
         """Read a file of the manifest and compare its size and hash."""
-        expected, path = self._files[name], self.path / name
-        if not isinstance(expected, dict) or not path.resolve().is_relative_to(self.path.resolve()):
-            raise CheckpointError(f"{self.path / MANIFEST} has a bad entry {name!r}.")
-        if not path.is_file():
+        expected, path = self._files[name], self._where(name)
+        if not isinstance(expected, dict):
+            raise CheckpointError(f"{self._where(MANIFEST)} has a bad entry {name!r}.")
+        size = self._size(name)
+        if size is None:
             raise CheckpointError(f"The checkpoint {self.path} is incomplete: {name} is missing.")
-        size = path.stat().st_size
         if size != expected.get("bytes"):
             raise CheckpointError(f"{path} is damaged: {size} bytes, the manifest says {expected.get('bytes')}.")
-        content = path.read_bytes()
+        content = self._read(name)
         if hashlib.sha256(content).hexdigest() != expected.get("sha256"):
             raise CheckpointError(f"{path} is damaged: its SHA-256 is not the manifest's. Use an earlier checkpoint.")
         return content
 
+    def _where(self, name: str) -> str:
+        """Name a file in a message."""
+        return f"{self.path}/{name}"
 
-def newest_checkpoint(folder: str | Path) -> Path:
+    def _exists(self) -> bool:
+        try:
+            return self._folder.exists()
+        except OSError as error:
+            raise CheckpointError(f"{self.path} cannot be read: {error}.") from error
+
+    def _size(self, name: str) -> int | None:
+        try:
+            return self._folder.size(name)
+        except OSError as error:
+            raise CheckpointError(f"{self._where(name)} cannot be read: {error}.") from error
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return self._folder.read(name)
+        except OSError as error:
+            raise CheckpointError(f"{self._where(name)} cannot be read: {error}.") from error
+
+
+def newest_checkpoint(folder: L) -> L:
     """Find the last checkpoint by name in a folder that passes all its checks.
+
+    Args:
+        folder: A path, or a URL of fsspec.
 
     Raises:
         CheckpointError: there is none; the message says what is wrong with each that was tried.
     """
-    problems = []
-    candidates = [path for path in Path(folder).glob("*") if path.is_dir() and not path.name.startswith(".")]
-    for path in sorted(candidates, reverse=True):
+    problems, inside = [], folder_at(folder)
+    try:
+        names = inside.children()
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error}.") from error
+    for name in sorted(names, reverse=True):
+        location = inside.child(name).location
         try:
-            Checkpoint(path).verify()
+            Checkpoint(location).verify()
         except CheckpointError as error:
             problems.append(f"\n  {error}")
         else:
-            return path
+            return cast(L, location)
     raise CheckpointError(f"There is no usable checkpoint in {folder}.{''.join(problems)}")
 
 
-def _encode_component(name: str, state: State) -> dict[str, bytes]:
-    """Turn one component's state into the contents of its files."""
-    tensors: dict[str, torch.Tensor] = {}
-    data = _encode(state, name, tensors)
-    contents = {f"{name}/data.json": json.dumps(data, indent=1).encode()}
-    if tensors:
-        contents[f"{name}/tensors.safetensors"] = safetensors.torch.save(tensors)
-    return contents
-
-
-def _encode(state: State, where: str, tensors: dict[str, torch.Tensor]) -> Any:
-    """Turn a state into JSON data and collect its arrays in `tensors`."""
-    if state is None or isinstance(state, bool | int | float | str):
-        return state
-    if isinstance(state, np.generic):
-        return state.item()
-    if isinstance(state, torch.Tensor | np.ndarray):
-        key = f"{len(tensors)}"
-        if isinstance(state, torch.Tensor):
-            tensors[key] = state.detach().cpu().contiguous().clone()
-            return {"$tensor": key}
-        if state.dtype.kind not in "biuf":
-            raise CheckpointError(f"{where}: arrays of dtype {state.dtype} have no stored form.")
-        # Torch lacks some of numpy's integer types, so bytes go in and the dtype stands beside them.
-        tensors[key] = torch.from_numpy(np.frombuffer(np.ascontiguousarray(state).tobytes(), np.uint8).copy())
-        return {"$array": key, "dtype": state.dtype.str, "shape": list(state.shape)}
-    if isinstance(state, tuple):
-        return {"$tuple": [_encode(item, f"{where}[{index}]", tensors) for index, item in enumerate(state)]}
-    if isinstance(state, list):
-        return [_encode(item, f"{where}[{index}]", tensors) for index, item in enumerate(state)]
-    if isinstance(state, Mapping):
-        if any(not isinstance(key, str) or (key.startswith("$") and key not in _CONFIG_KEYS) for key in state):
-            raise CheckpointError(f"{where}: mapping keys must be strings without a leading '$', got {list(state)}.")
-        return {key: _encode(item, f"{where}.{key}", tensors) for key, item in state.items()}
-    raise CheckpointError(f"{where}: a {type(state).__name__} has no stored form; use arrays and plain data.")
-
-
-_CONFIG_KEYS = ("$import", "$object", "$instance")
-"""Keys that encoded configs use; they pass through unchanged."""
-
-
-def _decode(data: Any, tensors: Mapping[str, torch.Tensor]) -> State:
-    """Turn JSON data back into a state."""
-    if isinstance(data, list):
-        return [_decode(item, tensors) for item in data]
-    if not isinstance(data, dict):
-        return data
-    if "$tensor" in data:
-        return tensors[data["$tensor"]]
-    if "$array" in data:
-        dtype = np.dtype(data["dtype"])
-        if dtype.kind not in "biuf" or min(data["shape"], default=0) < 0:
-            raise ValueError(f"an array of dtype {dtype} and shape {data['shape']}")
-        return np.frombuffer(tensors[data["$array"]].numpy().tobytes(), dtype).reshape(data["shape"]).copy()
-    if "$tuple" in data:
-        return tuple(_decode(item, tensors) for item in data["$tuple"])
-    return {key: _decode(item, tensors) for key, item in data.items()}
-
-
-def _read_bounded(path: Path) -> bytes:
-    """Read a file that must not be huge."""
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise CheckpointError(f"{path} is larger than {MAX_JSON_BYTES} bytes; it is not ours.")
-    return path.read_bytes()
-
-
-def _parse_json(path: Path, content: bytes) -> Any:
+def _parse_json(path: str, content: bytes) -> Any:
     """Parse JSON or say that the file is damaged."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: it is not JSON ({error}).") from error
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    """Write a file and wait until it is on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    """Wait until a directory's entries are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

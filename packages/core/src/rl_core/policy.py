@@ -10,7 +10,6 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from rl_core.module.images import ImageEncoder
 from rl_core.module.rl_module import RLModule
 from rl_core.module.spec import ModuleSpec
 from rl_core.records import Step, Tree, Weights
+from rl_core.storage import Location
 from rl_core.tree import tree_map
 
 
@@ -228,7 +228,7 @@ class Policy:
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | Path, policy: str = "default", *, module: RLModule | None = None, allow: Collection[str] = ()
+        cls, path: Location, policy: str = "default", *, module: RLModule | None = None, allow: Collection[str] = ()
     ) -> Policy:
         """Read one policy out of a checkpoint.
 

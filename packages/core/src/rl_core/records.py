@@ -54,6 +54,9 @@ class Step:
     """`[B, ...]`: the env action that led here; None after a reset."""
     infos: Mapping[str, Any] = field(default_factory=dict)
     """The vector env's info arrays, as gymnasium gives them."""
+    broken: Bool[np.ndarray, "B"] | None = None
+    """`[B]`: the env failed in this step and `obs` is the first of a new one: the step is artificial, and the episode
+    before has no end; None where all went well."""
 
     def with_obs(self, obs: Tree) -> Step:
         """Return the step with other observations, faster than `dataclasses.replace` does."""
@@ -68,6 +71,7 @@ class Step:
         _FILL["final_obs"](step, self.final_obs)
         _FILL["action"](step, self.action)
         _FILL["infos"](step, self.infos)
+        _FILL["broken"](step, self.broken)
         return step
 
 

@@ -8,7 +8,18 @@ import pytest
 import torch
 from stateful_connectors import FrameStack, RunningMean
 
-from rl_core import Algorithm, AlgorithmConfig, Callbacks, Learner, ObsConnector, Policy, PPOConfig, RLModule
+from rl_core import (
+    A2CConfig,
+    Algorithm,
+    AlgorithmConfig,
+    Callbacks,
+    DQNConfig,
+    Learner,
+    ObsConnector,
+    Policy,
+    PPOConfig,
+    RLModule,
+)
 from rl_core.errors import CheckpointError, ConfigError, EnvError, NonFiniteError
 from rl_core.testing import check_algorithm
 from rl_core.testing.check_algorithm import AlgorithmCheckError, without_clocks
@@ -430,6 +441,17 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_the_algorithm_goes_on_unc
     for old, new in zip(before, snapshot(algorithm), strict=True):
         assert torch.equal(old, new)
     np.testing.assert_equal(train(algorithm, 2), train(twin, 2))
+
+
+@pytest.mark.parametrize("other", [A2CConfig, DQNConfig])
+def test_a_checkpoint_of_another_algorithm_is_refused_by_name(tmp_path, other):
+    saved = make_config().build()
+    path = saved.save(tmp_path / "saved")
+    algorithm = other().environment("CartPole-v1").rl_module(model_config={"fcnet_hiddens": [8]}).build()
+    with pytest.raises(
+        CheckpointError, match=f"of the algorithm 'ppo', this run is of '{other.name}'.*from_checkpoint"
+    ):
+        algorithm.restore(path)
 
 
 @pytest.mark.parametrize("component", ["counters", "runners/0", "learners/default", "policies/default"])

@@ -122,7 +122,7 @@ class TwoRunner(SingleRunner):
         self.generator = torch.Generator().manual_seed(seed)
         self.episodes = EpisodeStats(returns=np.zeros(0), lengths=np.zeros(0, np.int64))
         self.counter = EpisodeCounter(env.num_envs)
-        self.num_bad_observations = 0
+        self.num_bad_observations = self.num_env_restarts = 0
         self.step_ = None
 
     @property

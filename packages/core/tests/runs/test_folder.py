@@ -40,23 +40,22 @@ def test_runs_started_together_get_folders_of_their_own(tmp_path):
     assert len(set(paths)) == 40
 
 
-def test_checkpoints_are_newest_first_and_pruned(tmp_path):
+def test_checkpoints_are_newest_first(tmp_path):
     folder = RunFolder.create(tmp_path / "a", record())
     for iteration in (9, 10, 2, 1_000_000):
-        folder.checkpoint_path(iteration).mkdir()
+        (folder.checkpoints_path / f"iteration_{iteration:06d}").mkdir()
     (folder.checkpoints_path / ".iteration_000011.tmp").mkdir()
     assert [path.name for path in folder.checkpoints()] == [
         "iteration_1000000", "iteration_000010", "iteration_000009", "iteration_000002"
     ]  # fmt: skip
-    folder.prune(2)
-    assert len(folder.checkpoints()) == 2
 
 
 def test_damaged_checkpoint_is_set_aside_under_a_free_name(tmp_path):
     folder = RunFolder.create(tmp_path / "a", record())
     for expected in ("iteration_000001.damaged", "iteration_000001.damaged2"):
-        folder.checkpoint_path(1).mkdir()
-        assert folder.set_aside(folder.checkpoint_path(1)).name == expected
+        damaged = folder.checkpoints_path / "iteration_000001"
+        damaged.mkdir()
+        assert folder.set_aside(damaged).name == expected
     assert folder.checkpoints() == []
 
 

@@ -13,6 +13,7 @@ from rl_envs.cart_pole import (
 )
 from rl_envs.correlated_actions import CorrelatedActionsEnv
 from rl_envs.corridor import SimpleCorridor
+from rl_envs.faulty import Faulty, InjectedCrashError
 from rl_envs.lopsided_pendulum import LopsidedPendulum
 from rl_envs.nested_cart_pole import DictCartPole
 from rl_envs.repeat_after_me import RepeatAfterMe
@@ -21,8 +22,10 @@ __all__ = [
     "ActionMaskEnv",
     "CorrelatedActionsEnv",
     "DictCartPole",
+    "Faulty",
     "HeavyCartPole",
     "HeavyCartPoleVector",
+    "InjectedCrashError",
     "LopsidedPendulum",
     "RepeatAfterMe",
     "SimpleCorridor",

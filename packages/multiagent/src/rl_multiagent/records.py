@@ -45,6 +45,11 @@ class AgentsStep:
     """For each kind `[E, A_k, ...]`: last observations of agents whose part ended, where `final_observed`."""
     final_observed: Bool[np.ndarray, "E A"]
     """`[E, A]`: the agent whose part ended here got a last observation."""
+    restarts: Int[np.ndarray, "E"] | None = None
+    """`[E]`: envs that failed here and were made anew; None where that never happens."""
+    broken: Bool[np.ndarray, "E"] | None = None
+    """`[E]`: the env failed in this step, which did not take place, and `obs` begins an episode in a new one: the
+    episode before has no end; None as above."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +59,7 @@ class AgentRollouts:
     by_policy: Mapping[str, Rollout]
     """The transitions that were completed, at the clock of each policy's agents; without any, a policy is left out."""
     env_steps: int
-    """T * E."""
+    """T * E, less the steps in which an env failed."""
     agent_steps: int
     """Actions that agents chose."""
 

@@ -8,9 +8,9 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -20,15 +20,19 @@ from rl_core.algorithm.callbacks import CallbackList
 from rl_core.algorithm.components import Context, Purpose, listen_to_learners
 from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.algorithm.evaluation import Evaluator
+from rl_core.algorithm.registry import algorithms
 from rl_core.algorithm.sinks import SinkCallbacks
-from rl_core.checkpoint import Checkpoint, save_checkpoint
+from rl_core.checkpoint import Checkpoint, L, capture_checkpoint
+from rl_core.checkpoint_writer import CheckpointWriter
 from rl_core.env.spaces import same_space, space_from_json
 from rl_core.errors import CheckpointError, ConfigError
 from rl_core.metrics import MetricsLogger, logging_to, mean_of, running, summarise
 from rl_core.policy import Policy, load_tensors
 from rl_core.records import Weights
 from rl_core.rng import stream_seed
+from rl_core.sampling.episodes import EpisodeStats
 from rl_core.sampling.protocol import Runner
+from rl_core.storage import Location
 
 TIMERS = ("sample_s", "update_s", "publish_s", "evaluate_s")
 LARGE_MODULE = 1_000_000
@@ -65,6 +69,7 @@ class Algorithm:
         self.env_runner = self._make_runner("sampling", self.config.env_runners.settings.num_env_runners)
         self.learner = components.learner(self.config, self.env_runner)
         listen_to_learners(self.learner, self.callbacks, self.metrics)
+        self._checkpoints = CheckpointWriter()
         self._set_num_threads()
         keep_freed_memory()
         self.iteration = 0
@@ -127,45 +132,41 @@ class Algorithm:
         self._timers = dict.fromkeys(TIMERS, 0.0)
         self._iteration_steps = self._iteration_episodes = 0
         evaluates = self._evaluation_interval and (self.iteration + 1) % self._evaluation_interval == 0
-        if evaluates and self.evaluator.settings.evaluation_parallel_to_training:
-            learner_metrics = self._train_beside_evaluation()
-        else:
-            learner_metrics = self._train()
-            self.iteration += 1
-            if evaluates:
-                self.evaluate()
+        beside = evaluates and self.evaluator.settings.evaluation_parallel_to_training
+        evaluation = self._begin_evaluation() if beside else None
+        token = running.set(self.metrics)  # `logging_to`, written out: a steady iteration enters few functions
+        try:
+            learner_metrics = self.training_step()
+            if self._iteration_steps < self._min_steps:
+                learner_metrics = self._repeat_training_step(learner_metrics)
+        finally:
+            running.reset(token)
+            if evaluation is not None:
+                self._end_evaluation(evaluation)
+        self.iteration += 1
+        if evaluates and not beside:
+            self.evaluate()
         elapsed = time.perf_counter() - start
         self.time_total_s += elapsed
         result = self._result(learner_metrics, elapsed)
         if self.callbacks.members:
             self.callbacks.call("on_train_result", algorithm=self, result=result)
+        if self._checkpoints.written:
+            self._tell_written()
         return result
 
-    def _train(self) -> dict[str, float]:
-        """Do the training steps of one iteration."""
-        token = running.set(self.metrics)  # `logging_to`, written out: a steady iteration enters few functions
-        try:
-            learner_metrics = self.training_step()
-            if self._iteration_steps < self._min_steps:
-                return self._repeat_training_step(learner_metrics)
-            return learner_metrics
-        finally:
-            running.reset(token)
-
-    def _train_beside_evaluation(self) -> dict[str, float]:
-        """Do the training steps of one iteration while the weights from before it are evaluated."""
+    def _begin_evaluation(self) -> Future[EpisodeStats]:
+        """Let the evaluation runners play while an iteration goes on, with the weights from before it."""
         self.callbacks.call("on_evaluate_start", algorithm=self)
-        evaluation = self.evaluator.start(self.env_runner.get_weights(), self._evaluation_seed())
-        try:
-            learner_metrics = self._train()
-        finally:
-            self.evaluator.end_of_training()
-            with self.timer("evaluate_s"):  # what is left of it
-                episodes = evaluation.result()
-        self.iteration += 1
-        figures = self.evaluator.summarise(episodes, self.iteration)
+        return self.evaluator.start(self.env_runner.get_weights(), self._evaluation_seed())
+
+    def _end_evaluation(self, evaluation: Future[EpisodeStats]) -> None:
+        """Wait for what is left of an evaluation beside training, and take its figures."""
+        self.evaluator.end_of_training()
+        with self.timer("evaluate_s"):
+            episodes = evaluation.result()
+        figures = self.evaluator.summarise(episodes, self.iteration + 1)
         self.callbacks.call("on_evaluate_end", algorithm=self, result=figures)
-        return learner_metrics
 
     def _evaluation_seed(self) -> int:
         return stream_seed(self.config.debugging.settings.seed, "evaluation", self.iteration)
@@ -243,6 +244,7 @@ class Algorithm:
             "env_runners/num_bad_observations": self.env_runner.num_bad_observations,
             "env_runners/num_env_runner_restarts": self.env_runner.num_restarts,
             "env_runners/num_healthy_env_runners": self.env_runner.num_healthy,
+            "env_runners/num_env_restarts": self.env_runner.num_env_restarts,
             "env_runners/env_steps_per_s": steps / self._timers["sample_s"] if self._timers["sample_s"] else math.nan,
             **learner_metrics,
             **self.evaluator.figures,
@@ -286,19 +288,39 @@ class Algorithm:
         """Call a function with every env runner there is, sampling first, and return what it gave for each."""
         return [result for runner in self.runners for result in runner.call_each(function)]
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: L, *, wait: bool = True, notes: Mapping[str, Any] | None = None) -> L:
         """Write a checkpoint from which the run goes on as if it had not stopped.
 
         Args:
-            path: A directory that does not exist yet.
+            path: A directory that does not exist yet; a path, or a URL of fsspec such as `s3://bucket/checkpoint`.
+            wait: Return when it is on disk. False copies the state and writes in the background; what goes wrong is
+                raised by the next `save`, by `wait_for_checkpoints` or by `stop`.
+            notes: JSON data kept beside it, see `Checkpoint.notes`.
 
         Raises:
-            CheckpointError: it exists or cannot be written.
+            CheckpointError: it exists or cannot be written, or the one before could not.
             ConfigError: the config holds something without an import path, such as a lambda.
         """
-        saved = save_checkpoint(path, {"config": self.config.to_dict(), **self._components_state()})
-        self.callbacks.call("on_checkpoint_saved", algorithm=self, path=saved)
-        return saved
+        self.wait_for_checkpoints()
+        components = {"config": self.config.to_dict(), **self._components_state()}
+        self._checkpoints.start(capture_checkpoint(path, components, notes=notes), wait=wait)
+        self._tell_written()
+        return path
+
+    def wait_for_checkpoints(self) -> None:
+        """Wait until no checkpoint is being written any more.
+
+        Raises:
+            CheckpointError: one could not be written.
+        """
+        self._checkpoints.wait()
+        self._tell_written()
+
+    def _tell_written(self) -> None:
+        """Call back for checkpoints that have become complete."""
+        written, self._checkpoints.written = self._checkpoints.written, []
+        for path in written:
+            self.callbacks.call("on_checkpoint_saved", algorithm=self, path=path)
 
     def _components_state(self) -> dict[str, Any]:
         """The state of everything that a run goes on from, by component."""
@@ -329,7 +351,7 @@ class Algorithm:
             "metrics": self.metrics.get_state(),
         }
 
-    def restore(self, path: str | Path) -> None:
+    def restore(self, path: Location) -> None:
         """Continue from a checkpoint of the same env and module.
 
         Everything is read and compared before anything of this algorithm changes, and if it does not fit after all,
@@ -340,7 +362,8 @@ class Algorithm:
         """
         checkpoint = Checkpoint(path)
         checkpoint.verify()
-        state = {name: checkpoint.load(name) for name in checkpoint.components() if name != "config"}
+        state = {name: checkpoint.load(name) for name in checkpoint.components()}
+        self._check_algorithm(state.pop("config", {}))
         before = copy.deepcopy(self._components_state())
         try:
             self._check_fit(state)
@@ -351,7 +374,7 @@ class Algorithm:
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             self._set_components_state(before)
             raise CheckpointError(f"The checkpoint {path} is malformed or does not fit this run: {error!r}.") from error
-        self.callbacks.call("on_checkpoint_loaded", algorithm=self, path=Path(path))
+        self.callbacks.call("on_checkpoint_loaded", algorithm=self, path=checkpoint.path)
 
     def _set_components_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `_components_state` gave."""
@@ -385,6 +408,16 @@ class Algorithm:
         parts = {name: replace(part, connector_state=tuple(statistics[name])) for name, part in weights.items()}
         self.env_runner.set_weights(parts)
 
+    def _check_algorithm(self, saved: Mapping[str, Any]) -> None:
+        """Refuse the checkpoint of another algorithm; it may be of any config derived from this one's."""
+        kinds = {import_name: name for name, import_name in algorithms().items()}
+        name = kinds.get(str(saved.get("config")), self.config.name)
+        if name != self.config.name:
+            raise CheckpointError(
+                f"The checkpoint is of the algorithm {name!r}, this run is of {self.config.name!r}. Restore it with "
+                "Algorithm.from_checkpoint, or take its policies alone with Policy.from_checkpoint."
+            )
+
     def _check_fit(self, state: Mapping[str, Any]) -> None:
         """Compare ids and spaces of a checkpoint with those of this algorithm."""
         own = self.env_runner.policies
@@ -406,7 +439,7 @@ class Algorithm:
             policy.check_connectors(policies[name])
 
     @staticmethod
-    def from_checkpoint(path: str | Path, *, allow: Collection[str] = ()) -> Algorithm:
+    def from_checkpoint(path: Location, *, allow: Collection[str] = ()) -> Algorithm:
         """Build the algorithm that a checkpoint describes and continue from there.
 
         Args:
@@ -423,7 +456,12 @@ class Algorithm:
         return algorithm
 
     def stop(self) -> None:
-        """Close all envs and sinks."""
+        """Close all envs and sinks, and wait until the last checkpoint is written.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
         self.callbacks.call("on_algorithm_stop", algorithm=self)
         self.env_runner.close()
         self.evaluator.close()
+        self.wait_for_checkpoints()

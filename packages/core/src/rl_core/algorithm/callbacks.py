@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl_core.metrics import MetricsLogger
+from rl_core.storage import Location
 
 if TYPE_CHECKING:
     from rl_core.algorithm.algorithm import Algorithm
@@ -50,10 +50,10 @@ class Callbacks:
     def on_evaluate_end(self, *, algorithm: Algorithm, result: dict[str, float]) -> None:
         """Evaluation is over."""
 
-    def on_checkpoint_saved(self, *, algorithm: Algorithm, path: Path) -> None:
-        """A checkpoint is on disk."""
+    def on_checkpoint_saved(self, *, algorithm: Algorithm, path: Location) -> None:
+        """A checkpoint is on disk; of one written in the background, at the end of the iteration after that."""
 
-    def on_checkpoint_loaded(self, *, algorithm: Algorithm, path: Path) -> None:
+    def on_checkpoint_loaded(self, *, algorithm: Algorithm, path: Location) -> None:
         """A checkpoint was restored."""
 
     def on_algorithm_stop(self, *, algorithm: Algorithm) -> None:

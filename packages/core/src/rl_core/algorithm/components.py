@@ -6,6 +6,7 @@ extension may replace both together and exchange records of its own, such as one
 
 from __future__ import annotations
 
+import functools
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from rl_core.connect.required import ActionToEnv
 from rl_core.env.check import check_env
 from rl_core.env.make import make_single_env, make_vector_env
 from rl_core.env.protocol import VectorEnv
+from rl_core.env.restart import RestartingEnv
 from rl_core.errors import ConfigError
 from rl_core.learning.learner import Metrics, ModuleLearner
 from rl_core.learning.learner_chain import LearnerChain
@@ -115,10 +117,12 @@ def make_env_runner(config: AlgorithmConfig, purpose: Purpose, context: Context)
 def make_env(config: AlgorithmConfig, purpose: Purpose, *, check: bool = True) -> VectorEnv:
     """Build the vector env of a runner; if it is for sampling, one env is checked before."""
     environment, runners = config.environment.settings, config.env_runners.settings
+    restart_failed = config.fault_tolerance.settings.restart_failed_sub_environments
     if environment.env is None:
         raise ConfigError("environment.env: got None, expected an env. Call config.environment('CartPole-v1').")
     if check and purpose == "sampling" and not environment.disable_env_checking:
-        single = make_single_env(environment.env, environment.env_config)
+        make_single = functools.partial(make_single_env, environment.env, environment.env_config)
+        single = RestartingEnv(make_single) if restart_failed else make_single()
         try:
             for note in check_env(single):
                 warnings.warn(note, stacklevel=2)
@@ -136,6 +140,7 @@ def make_env(config: AlgorithmConfig, purpose: Purpose, *, check: bool = True) -
         num_envs=num_envs,
         vectorize_mode=runners.gym_env_vectorize_mode,
         env_config=env_config,
+        restart_failed=restart_failed,
     )
 
 

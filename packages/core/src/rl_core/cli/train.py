@@ -100,7 +100,8 @@ def print_outcome(outcome: Outcome, folder: RunFolder, limits: Limits, *, as_jso
     """Print the run's folder, how to go on, and as the last line how it ended."""
     stream = sys.stderr if as_json else sys.stdout
     if outcome.status == "interrupted":
-        print(f"saved   {folder.checkpoints()[0]}\nresume  rl resume {folder.path}", file=stream)
+        for newest in folder.checkpoints()[:1]:
+            print(f"saved   {newest}\nresume  rl resume {folder.path}", file=stream)
     else:
         print(f"report  {folder.report_path}", file=stream)
     if not as_json:

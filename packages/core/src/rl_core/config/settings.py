@@ -220,23 +220,45 @@ class CallbackSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointSettings(Settings):
-    """Section `checkpointing`: what a run started by the command keeps."""
+class FaultToleranceSettings(Settings):
+    """Section `fault_tolerance`: what goes on when envs and runners fail."""
 
-    checkpoint_frequency: Annotated[int, Range(ge=0)] = 10
-    """Iterations between checkpoints; 0 keeps none but the last."""
-    num_to_keep: Positive = 3
-    """Newest checkpoints that stay."""
+    restart_failed_sub_environments: bool = False
+    """Where an env raises in `step` or `reset`, make it anew and go on with the other slots undisturbed. The step that
+    failed does not train, the episode it broke is not counted, and `env_runners/num_env_restarts` is the number of
+    envs made anew. False raises, and so does an env that fails five times in a row without a good step."""
+    restart_failed_env_runners: bool = True
+    """Replace remote runners that died or hung, while the others go on; False goes on without them, until none is
+    left."""
+    max_num_env_runner_restarts: Annotated[int, Range(ge=0)] = 1000
+    """Replacements in the whole run; runners that fail later are lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FaultToleranceSettings(Settings):
-    """Section `fault_tolerance`: what happens when envs or processes fail."""
+class CheckpointSettings(Settings):
+    """Section `checkpointing`: what a run of the command or of an example, or a `CheckpointKeeper`, saves and keeps."""
 
-    restart_failed_env_runners: bool = True
-    """Replace remote runners that died or hung, while the others go on; otherwise go on without them."""
-    max_num_env_runner_restarts: Annotated[int, Range(ge=0)] = 1000
-    """Replacements in the whole run; later ones are lost."""
+    checkpoint_frequency: Annotated[int, Range(ge=0)] = 10
+    """Iterations between checkpoints; 0 saves none but the last."""
+    checkpoint_at_end: bool = True
+    """Save the last iteration too."""
+    num_to_keep: Positive = 3
+    """Checkpoints that stay: the newest, and of the others the best by `checkpoint_score_attribute`, or the newest
+    where there is none. One that is being written comes on top until it is complete."""
+    checkpoint_score_attribute: str | Callable[[Mapping[str, Any]], float] | None = None
+    """What makes a checkpoint good: a name in the result of its iteration, such as `evaluation/episode_return_mean`, or
+    a function of the result. `evaluation/...` is of the last evaluation before it: set `evaluation_interval` so that
+    there is one. NaN ranks last."""
+    checkpoint_score_order: Literal["max", "min"] = "max"
+    """Whether the largest or the smallest score is the best."""
+
+    def check(self) -> None:
+        """Refuse scores that are neither names nor functions."""
+        attribute = self.checkpoint_score_attribute
+        if not (attribute is None or isinstance(attribute, str) or callable(attribute)):
+            raise ConfigError(
+                f"checkpoint_score_attribute: got {attribute!r}, expected a name in the result or a function of it."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

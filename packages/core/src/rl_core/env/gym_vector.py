@@ -20,6 +20,7 @@ from gymnasium.vector import VectorEnv as GymnasiumVectorEnv
 from gymnasium.vector.utils import concatenate, iterate
 
 from rl_core.env import snapshot
+from rl_core.env.restart import RESTARTS
 from rl_core.env.spaces import check_supported, describe, leaf_spaces
 from rl_core.env.workers import EnvFn, WorkerEnv
 from rl_core.errors import CheckpointError, EnvError
@@ -62,6 +63,7 @@ class GymVectorEnv:
         self.num_envs: int = env.num_envs
         self.observation_space: spaces.Space[Any] = env.single_observation_space
         self.action_space: spaces.Space[Any] = env.single_action_space
+        self.num_restarts = 0
         self.autoreset_mode: AutoresetMode = autoreset_mode or _autoreset_mode(env)
         check_supported(self.observation_space, f"{self.name}: single_observation_space")
         check_supported(self.action_space, f"{self.name}: single_action_space")
@@ -80,7 +82,8 @@ class GymVectorEnv:
         try:
             obs, infos = self.env.reset(seed=seed)
         except Exception as error:
-            raise EnvError(f"{self.name} raised {type(error).__name__} in reset: {error}") from error
+            raise self._failure("reset", error) from error
+        self._count_restarts(infos)
         obs = _plain(self.observation_space, obs)
         _check_observation(obs, self.observation_space, self.num_envs, f"{self.name}: reset")
         self._pending = self._none
@@ -101,13 +104,13 @@ class GymVectorEnv:
         try:
             obs, reward, terminated, truncated, infos = self._step_env(action)
         except Exception as error:
-            raise EnvError(f"{self.name} raised {type(error).__name__} in step: {error}") from error
+            raise self._failure("step", error) from error
         if self._composite:
             obs = _plain(self.observation_space, obs)
         if not self._checked or (not self._composite and obs.shape[1:] != self.observation_space.shape):
             self._check_step(obs, reward, terminated, truncated)
         first = artificial = self._none
-        final_slots, final_obs = self._no_slots, None
+        final_slots, final_obs, broken = self._no_slots, None, None
         done = terminated | truncated
         any_done = np.count_nonzero(done)
         if self._next_step:
@@ -121,6 +124,9 @@ class GymVectorEnv:
                 final_obs = tree_map(lambda leaf: leaf[final_slots], obs)  # copies, before the buffer is reused
                 reward, terminated, truncated = reward.copy(), terminated.copy(), truncated.copy()
                 obs, infos = self._reset_ended(infos, done)
+        if RESTARTS in infos:
+            broken = self._count_restarts(infos) & ~done  # where an episode ended, only its successor's reset failed
+            first, artificial = first | broken, artificial | broken
         return Step(
             obs=obs,
             reward=reward.astype(np.float32, copy=False),
@@ -132,6 +138,7 @@ class GymVectorEnv:
             final_obs=final_obs,
             action=action,
             infos=infos,
+            broken=broken,
         )
 
     def close(self) -> None:
@@ -177,6 +184,17 @@ class GymVectorEnv:
 
     def __repr__(self) -> str:
         return f"GymVectorEnv({self.name}, num_envs={self.num_envs}, {self.autoreset_mode.name})"
+
+    def _failure(self, what: str, error: Exception) -> EnvError:
+        if isinstance(error, EnvError):
+            return EnvError(f"{self.name}: {error}")
+        return EnvError(f"{self.name} raised {type(error).__name__} in {what}: {error}")
+
+    def _count_restarts(self, infos: Mapping[str, Any]) -> Array:
+        """Count the envs that were made anew, and return where `[B]`."""
+        restarts: Array = np.asarray(infos.get(RESTARTS, self._none), dtype=np.int64)
+        self.num_restarts += int(restarts.sum())
+        return restarts > 0
 
     def _final_from_info(self, infos: Mapping[str, Any], slots: Array) -> Tree:
         if "final_obs" not in infos:

@@ -17,8 +17,9 @@ from gymnasium.error import DependencyNotInstalled
 from gymnasium.vector import VectorEnv as GymnasiumVectorEnv
 
 from rl_core.env.gym_vector import GymVectorEnv, SlotLoopEnv
+from rl_core.env.restart import RestartingEnv
 from rl_core.env.spaces import check_supported
-from rl_core.env.workers import WorkerEnv
+from rl_core.env.workers import EnvFn, WorkerEnv
 from rl_core.errors import EnvError, RLError
 
 VectorizeMode = Literal["sync", "async", "async_shared_memory", "vector_entry_point"]
@@ -46,6 +47,7 @@ def make_vector_env(
     env_config: Mapping[str, Any] | None = None,
     wrappers: Sequence[Wrapper] = (),
     render_mode: str | None = None,
+    restart_failed: bool = False,
 ) -> GymVectorEnv:
     """Make `num_envs` copies of an env that are stepped together.
 
@@ -61,6 +63,7 @@ def make_vector_env(
         env_config: Settings of the env. For an id, what `gymnasium.make` takes, such as `max_episode_steps`.
         wrappers: Applied to each copy, the first innermost.
         render_mode: Passed on to the env, for `render()`.
+        restart_failed: Make a copy anew that raises in `step` or `reset`, see `RestartingEnv`.
 
     Raises:
         EnvError: If there is no such env or it cannot be made.
@@ -75,9 +78,16 @@ def make_vector_env(
                 f"{name}: wrappers of single envs cannot be applied with vectorize_mode='vector_entry_point'. Use "
                 "'sync', or apply them inside the vector env."
             )
+        if restart_failed:
+            raise EnvError(
+                f"{name}: with vectorize_mode='vector_entry_point' all slots are one env, and none can be made anew "
+                "alone. Use 'sync' or 'async', or set restart_failed_sub_environments=False."
+            )
         vector_env = _make_vectorised(env, num_envs, _with_render_mode(env_config, render_mode))
     elif vectorize_mode in ("sync", "async", "async_shared_memory"):
-        make_slot = functools.partial(_make_slot, env, dict(env_config or {}), tuple(wrappers), render_mode)
+        make_slot: EnvFn = functools.partial(_make_slot, env, dict(env_config or {}), tuple(wrappers), render_mode)
+        if restart_failed:
+            make_slot = functools.partial(RestartingEnv, make_slot)
         with _as_env_error(name):
             if vectorize_mode == "sync":
                 vector_env = SlotLoopEnv([make_slot] * num_envs)

@@ -21,6 +21,8 @@ class VectorEnv(Protocol):
     """Of a single slot."""
     action_space: Space[Any]
     """Of a single slot."""
+    num_restarts: int
+    """Envs so far that failed and were made anew."""
 
     def reset(self, seed: int | None = None) -> Step:
         """Start a new episode in every slot.

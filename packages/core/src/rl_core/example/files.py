@@ -11,6 +11,7 @@ from rl_core.algorithm.algorithm import Algorithm
 from rl_core.cli.versions import versions
 from rl_core.env.make import env_name
 from rl_core.runs.folder import RunFolder, RunRecord, write_json
+from rl_core.runs.keeper import CheckpointKeeper
 from rl_core.runs.limits import Limits, Outcome
 from rl_core.runs.metrics_file import MetricsFile
 from rl_core.runs.report import write_report
@@ -41,6 +42,7 @@ class RunFiles:
         self._folder = RunFolder.create(path, record)
         write_json(self._folder.config_path, stored)
         self._folder.begin_session()
+        self._keeper = CheckpointKeeper(algorithm, self._folder.checkpoints_path)
         self._metrics = MetricsFile(self._folder.metrics_path)
         self._events = TensorBoardWriter(self._folder.tensorboard_path)
 
@@ -48,19 +50,17 @@ class RunFiles:
         """Append the result of an iteration, and save a checkpoint if one is due."""
         self._metrics.write(row, self._algorithm.metrics.media)
         self._events.write(row, self._algorithm.metrics.media)
-        frequency = self._algorithm.config.checkpointing.settings.checkpoint_frequency
-        if frequency and self._algorithm.iteration % frequency == 0:
-            self._save()
+        self._keeper.after_iteration(row)
 
-    def finish(self, outcome: Outcome) -> Path:
-        """Save the last checkpoint, write the report, and return the checkpoint."""
+    def finish(self, outcome: Outcome) -> Path | None:
+        """Save the last checkpoint, write the report, and return the newest checkpoint if there is one."""
         self.close()
-        checkpoint = self._save()
+        self._keeper.finish()
         record = self._folder.record
         record.status, record.seconds, record.outcome = outcome.status, outcome.seconds, outcome.to_json()
         write_report(self._folder, self._algorithm.config)
         self._folder.end_session(outcome.status, seconds=outcome.seconds)
-        return checkpoint
+        return next(iter(self._folder.checkpoints()), None)
 
     def fail(self, error: BaseException, seconds: float) -> None:
         """Note that training failed; what was saved stays."""
@@ -71,11 +71,3 @@ class RunFiles:
         """Flush and close metrics and events."""
         self._metrics.close()
         self._events.close()
-
-    def _save(self) -> Path:
-        """Save a checkpoint of this iteration, unless it has one."""
-        path = self._folder.checkpoint_path(self._algorithm.iteration)
-        if not path.exists():
-            self._algorithm.save(path)
-            self._folder.prune(self._algorithm.config.checkpointing.settings.num_to_keep)
-        return path

@@ -24,6 +24,7 @@ from typing import Any
 
 from rl_core.errors import RunError
 from rl_core.runs.limits import Limits, Status
+from rl_core.storage import is_running
 
 FORMAT = 1
 CHECKPOINT_PATTERN = re.compile(r"iteration_(\d+)")
@@ -72,15 +73,7 @@ class RunRecord:
         if self.status != "running" or self.process.get("host") != socket.gethostname():
             return False
         pid = self.process.get("pid")
-        if not isinstance(pid, int) or pid == os.getpid():
-            return False
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
+        return isinstance(pid, int) and pid != os.getpid() and is_running(pid)
 
 
 class RunFolder:
@@ -183,10 +176,6 @@ class RunFolder:
         self.record.status, self.record.seconds, self.record.error, self.record.process = status, seconds, error, {}
         self.write_record()
 
-    def checkpoint_path(self, iteration: int) -> Path:
-        """Say where the checkpoint of an iteration lies."""
-        return self.checkpoints_path / f"iteration_{iteration:06d}"
-
     def checkpoints(self) -> list[Path]:
         """Return the checkpoints, newest first."""
         if not self.checkpoints_path.is_dir():
@@ -197,11 +186,6 @@ class RunFolder:
             if (match := CHECKPOINT_PATTERN.fullmatch(path.name))
         ]
         return [path for _, path in sorted(numbered, reverse=True)]
-
-    def prune(self, keep: int) -> None:
-        """Delete all but the newest `keep` checkpoints."""
-        for path in self.checkpoints()[keep:]:
-            shutil.rmtree(path, ignore_errors=True)
 
     def set_aside(self, checkpoint: Path) -> Path:
         """Rename a damaged checkpoint, so that it neither counts as newest nor is overwritten."""

@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 from rl_core.algorithm.algorithm import Algorithm
 from rl_core.algorithm.sinks import is_evaluated
-from rl_core.errors import RLError, RunError
+from rl_core.errors import CheckpointError, RLError, RunError
 from rl_core.metrics import plain_row
 from rl_core.runs.folder import RunFolder
 from rl_core.runs.interrupt import Interrupt
+from rl_core.runs.keeper import CheckpointKeeper
 from rl_core.runs.limits import Limits, Outcome, Status, StoppedBy
 from rl_core.runs.metrics_file import MetricsFile
 from rl_core.runs.picture import PictureProcess
@@ -77,8 +78,9 @@ def run_session(session: Session) -> Outcome:
     session.interrupt.announce = session.display.announce_stop
     picture = PictureProcess()
     try:
-        outcome = _train(session)
-        _finish(session, outcome, picture)
+        keeper = CheckpointKeeper(session.algorithm, folder.checkpoints_path)
+        outcome = _train(session, keeper)
+        _finish(session, outcome, picture, keeper)
         folder.end_session(outcome.status, seconds=outcome.seconds)
     except BaseException as error:
         _mark_failed(session, error)
@@ -91,10 +93,10 @@ def run_session(session: Session) -> Outcome:
     return outcome
 
 
-def _train(session: Session) -> Outcome:
+def _train(session: Session, keeper: CheckpointKeeper) -> Outcome:
     """Iterate until the stop reward, a limit or a signal; every row is written once."""
     algorithm = session.algorithm
-    saver = _Saver(session)
+    saver = _Saver(session, keeper)
     row: dict[str, Any] = {}
     first_step = algorithm.env_steps + 1 if algorithm.env_steps else 0
     with (
@@ -111,8 +113,7 @@ def _train(session: Session) -> Outcome:
                 metrics.write(row, algorithm.metrics.media)
                 events.write(row, algorithm.metrics.media)
             session.display.update(row, session.seconds())
-            if stopped_by is None:
-                saver.save_if_due()
+            saver.after_iteration(row, goes_on=stopped_by is None)
     return _outcome(session, row, stopped_by)
 
 
@@ -165,37 +166,28 @@ class _Saver:
     takes as long as a short iteration.
     """
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        settings = session.algorithm.config.checkpointing.settings
-        self._frequency = settings.checkpoint_frequency
-        exact = "checkpointing.checkpoint_frequency" in session.algorithm.config.diff()
-        self._interval_s = 0.0 if exact else CHECKPOINT_INTERVAL_S
+    def __init__(self, session: Session, keeper: CheckpointKeeper) -> None:
+        self._session, self._keeper = session, keeper
+        config = session.algorithm.config
+        self._frequency = config.checkpointing.settings.checkpoint_frequency
+        self._interval_s = 0.0 if "checkpointing.checkpoint_frequency" in config.diff() else CHECKPOINT_INTERVAL_S
         self._saved_at = time.monotonic()
 
-    def save_if_due(self) -> None:
-        """Save if it is time."""
-        if not self._frequency or self._session.algorithm.iteration % self._frequency:
-            return
-        if time.monotonic() - self._saved_at >= self._interval_s:
-            save(self._session)
+    def after_iteration(self, row: Mapping[str, Any], *, goes_on: bool) -> None:
+        """Save if it is time and training goes on; the last iteration is saved when it has ended."""
+        due = bool(self._frequency) and self._session.algorithm.iteration % self._frequency == 0
+        due = goes_on and due and time.monotonic() - self._saved_at >= self._interval_s
+        self._keeper.after_iteration(row, may_save=due)
+        if due:
             self._saved_at = time.monotonic()
 
 
-def save(session: Session) -> None:
-    """Save a checkpoint of this iteration, unless it has one, and delete the oldest."""
-    path = session.folder.checkpoint_path(session.algorithm.iteration)
-    if not path.exists():
-        session.algorithm.save(path)
-        session.folder.prune(session.algorithm.config.checkpointing.settings.num_to_keep)
-
-
-def _finish(session: Session, outcome: Outcome, picture: PictureProcess) -> None:
+def _finish(session: Session, outcome: Outcome, picture: PictureProcess, keeper: CheckpointKeeper) -> None:
     """Save the last checkpoint while the helper process draws, then write the report."""
     folder = session.folder
     curve = curve_of(folder)
     picture.begin(curve, folder.picture_path)
-    save(session)
+    keeper.finish()
     record = folder.record
     record.status, record.seconds, record.outcome = outcome.status, outcome.seconds, outcome.to_json()
     with _writing(folder):
@@ -208,6 +200,8 @@ def _finish(session: Session, outcome: Outcome, picture: PictureProcess) -> None
 def _mark_failed(session: Session, error: BaseException) -> None:
     """Note the failure in the folder, and on the error what can be done now."""
     folder = session.folder
+    with contextlib.suppress(CheckpointError):  # the first error counts
+        session.algorithm.wait_for_checkpoints()
     status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
     with contextlib.suppress(OSError):  # the disk may be what failed
         folder.end_session(status, seconds=session.seconds(), error=f"{type(error).__name__}: {error}")

@@ -37,8 +37,8 @@ class RemoteRunner:
         self.num_runners = num_runners
         self._follow(self.group.blueprint)
         self._has: dict[Member, Any] = {}  # the weights that each runner was sent last
-        self._bad: dict[Member, int] = {}
-        self.num_bad_observations = self.num_restarts = 0
+        self._counts: dict[Member, tuple[int, int]] = {}
+        self.num_bad_observations = self.num_env_restarts = self.num_restarts = 0
         self.num_healthy = num_runners
 
     def _follow(self, blueprint: Blueprint) -> None:
@@ -103,11 +103,14 @@ class RemoteRunner:
         """Take in rollouts, and add what the connectors gathered in them to the statistics of all."""
         answers = [(member, sample) for member, _, sample in self.group.collect()]
         for member, sample in answers:
-            self._bad[member] = sample.num_bad_observations
+            self._counts[member] = (sample.num_bad_observations, sample.num_env_restarts)
             for name, gathered in sample.statistics.items():
                 policy = self._policies[name]
                 policy.shared = policy.obs_chain.merge((policy.shared, gathered), sample.base[name])
-        self.num_bad_observations = sum(self._bad.values())
+        if answers:
+            self.num_bad_observations, self.num_env_restarts = (
+                sum(of) for of in zip(*self._counts.values(), strict=True)
+            )
         self.num_restarts = self.group.num_restarts
         self.num_healthy = sum(member.is_ready for member in self.group.members)
         return answers

@@ -35,6 +35,8 @@ class Sample:
     """What the statistics were before the rollout."""
     num_bad_observations: int
     """Of this runner so far."""
+    num_env_restarts: int
+    """Of this runner so far."""
     metrics: Mapping[str, Any]
     """What was logged in it: `MetricsLogger.take`."""
 
@@ -114,6 +116,7 @@ class RunnerActor:
             statistics={name: policy.shared for name, policy in runner.policies.items()},
             base=base,
             num_bad_observations=runner.num_bad_observations,
+            num_env_restarts=runner.num_env_restarts,
             metrics=self._metrics.take(),
         )
 

@@ -32,7 +32,9 @@ class RolloutColumns:
         self.truncated = np.empty(shape, bool)
         self.artificial = np.empty(shape, bool)
         self.dropped: np.ndarray | None = None
-        """`[T, B]`: real steps that must not train; None for none."""
+        """`[T, B]`: steps that must not train, artificial ones of an env's own autoreset aside; None for none."""
+        self.broken: np.ndarray | None = None
+        """`[T, B]`: the env failed, and the episode before has no end; None for nowhere."""
         self.decisions: list[Decision] = []
         self.states: list[Tree] = []
         """The recurrent state before each step, of a recurrent module."""
@@ -60,6 +62,18 @@ class RolloutColumns:
         if self.dropped is None:
             self.dropped = np.zeros(self.reward.shape, bool)
         self.dropped[time] |= unusable
+
+    def break_off(self, time: int, broken: np.ndarray) -> None:
+        """Give up some slots' episode, whose env failed in the step at `time`.
+
+        Args:
+            time: Row of the step.
+            broken: `[B]`, bool.
+        """
+        if self.broken is None:
+            self.broken = np.zeros(self.reward.shape, bool)
+        self.broken[time] = broken
+        self.drop(time, broken)
 
     def add_final(self, time: int, slots: np.ndarray, inputs: Tree, state: Tree) -> None:
         """Keep the true last observations of slots whose episode ended at `time`.

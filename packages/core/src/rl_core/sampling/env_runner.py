@@ -65,6 +65,8 @@ class EnvRunner(SingleRunner):
         self.episodes = EpisodeStats(returns=np.zeros(0), lengths=np.zeros(0, np.int64))
         self.num_bad_observations = 0
         """Observations so far that a connector could not use."""
+        self.num_env_restarts = 0
+        """Envs so far that failed and were made anew."""
         self._counter = EpisodeCounter(env.num_envs)
         self._recorder = EpisodeRecorder(env.num_envs, on_episode_end) if on_episode_end else None
         self._split = policy.obs_chain.rebuilt_from(always=always_rebuild)
@@ -107,6 +109,8 @@ class EnvRunner(SingleRunner):
                     columns.add_final(time, raw.final_slots, raw.final_obs, state)
                 decision = Decision(action=action, dist_inputs=dist_inputs, state=state)
                 columns.add(time, decision, raw, kept.obs, reward)
+                if raw.broken is not None:
+                    columns.break_off(time, raw.broken)
                 if history is not None:
                     history.first[time + 1] = step.first
                 if recurrent:
@@ -223,7 +227,8 @@ class EnvRunner(SingleRunner):
     def _finish(self, columns: RolloutColumns, rollout: Rollout) -> None:
         """Count finished episodes and check the values of a whole rollout at once."""
         done = columns.terminated | columns.truncated
-        self.episodes = self._counter.count(columns.raw_reward, done, columns.artificial)
+        self.episodes = self._counter.count(columns.raw_reward, done, columns.artificial, columns.broken)
+        self.num_env_restarts = self.env.num_restarts
         if self._guard is not None:
             self.num_bad_observations = self._guard.num_bad
         if self.check_values:
@@ -245,7 +250,7 @@ class EnvRunner(SingleRunner):
                     "environment(disable_env_checking=True) if you know better."
                 )
         if self._recorder:
-            self._recorder.add(rollout, columns.raw_reward)
+            self._recorder.add(rollout, columns.raw_reward, done, columns.broken)
 
     @property
     def policies(self) -> dict[str, Policy]:
@@ -303,6 +308,7 @@ class EnvRunner(SingleRunner):
             "open_length": self._counter.open_length,
             "open_episodes": self._recorder.get_state() if self._recorder else None,
             "num_envs": self.env.num_envs,
+            "num_env_restarts": self.env.num_restarts,
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -313,6 +319,7 @@ class EnvRunner(SingleRunner):
         """
         self.generator.set_state(state["generator"])
         self.seed = state["seed"]
+        self.env.num_restarts = self.num_env_restarts = state["num_env_restarts"]
         pieces = tuple(ConnectorState(*given) for given in state["connectors"])
         self._check_action_memory(state["action_memory"])
         self.policy.shared = self._checked_statistics(pieces)
@@ -325,6 +332,7 @@ class EnvRunner(SingleRunner):
         try:
             first = self.env.reset(self.seed)
             self.env.set_state(state["env"])
+            self.env.num_restarts = state["num_env_restarts"]  # without failures of these resets
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"The saved env state does not fit this env: {error!r}.") from error
         start = dataclasses.replace(_without_past(first), first=state["step_first"])

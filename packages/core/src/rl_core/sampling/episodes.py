@@ -64,16 +64,20 @@ class EpisodeCounter:
         self.open_return = np.zeros(num_slots)
         self.open_length = np.zeros(num_slots, np.int64)
 
-    def count(self, reward: np.ndarray, done: np.ndarray, artificial: np.ndarray) -> EpisodeStats:
+    def count(
+        self, reward: np.ndarray, done: np.ndarray, artificial: np.ndarray, broken: np.ndarray | None = None
+    ) -> EpisodeStats:
         """Add T steps and return the episodes that ended in them.
 
         Args:
             reward: `[T, B]`, as the env gave it.
             done: `[T, B]`, bool: terminated or truncated.
             artificial: `[T, B]`, bool: steps that are not real.
+            broken: `[T, B]`, bool: steps at which an episode is given up, not counted; None for none.
         """
         num_steps, num_slots = reward.shape
-        ends = done.T.ravel()  # slot by slot: an episode is a run of steps up to the one that is done
+        over = done if broken is None else done | broken
+        ends = over.T.ravel()  # slot by slot: an episode is a run of steps up to the one that is done
         begins = np.roll(ends, 1)
         begins[::num_steps] = True
         starts = np.flatnonzero(begins)
@@ -88,5 +92,6 @@ class EpisodeCounter:
         self.open_return, self.open_length = np.zeros(num_slots), np.zeros(num_slots, np.int64)
         self.open_return[slot[~ended]] = returns[~ended]
         self.open_length[slot[~ended]] = lengths[~ended]
+        ended &= done.T.ravel()[last]
         order = np.lexsort((slot[ended], last[ended] % num_steps))
         return EpisodeStats(returns=returns[ended][order], lengths=lengths[ended][order])

@@ -7,12 +7,16 @@ import torch
 
 from rl_core.connect.chain import ChainState
 from rl_core.env.protocol import VectorEnv
+from rl_core.errors import EnvError
 from rl_core.policy import Policy, restart_state
 from rl_core.records import Step
 from rl_core.sampling.bad_observations import ObservationGuard
 from rl_core.sampling.columns import allocate, row_of, write
 from rl_core.sampling.episodes import EpisodeStats
 from rl_core.tree import tree_map
+
+MOST_BROKEN = 100
+"""A slot whose env breaks so many episodes in a row would never come to the end of one."""
 
 
 def evaluate(
@@ -37,6 +41,9 @@ def evaluate(
         seed: Of the env and of the actions.
         explore: Draw actions; otherwise take the distribution's mode, unless the module `always_explores`.
         guard: Lets the last good observation stand in for one that a connector refuses; None raises.
+
+    Raises:
+        EnvError: the env of a slot is made anew again and again, and no episode comes to its end.
     """
     num_slots, module, chain = env.num_envs, policy.module, policy.obs_chain
     distribution = module.distribution
@@ -57,6 +64,7 @@ def evaluate(
     row = allocate(step.obs, 1)
     inputs = tree_map(torch.from_numpy, row)
     open_return, open_length = np.zeros(num_slots), np.zeros(num_slots, np.int64)
+    num_broken = np.zeros(num_slots, np.int64)
     returns: list[np.ndarray] = []
     lengths: list[np.ndarray] = []
     with torch.inference_mode():
@@ -81,9 +89,23 @@ def evaluate(
                 returns.append(open_return[ended])
                 lengths.append(open_length[ended])
                 open_return[done] = 0.0
-                open_length[done] = 0
+                open_length[done] = num_broken[done] = 0
+            if raw.broken is not None:
+                open_return[raw.broken] = 0.0
+                open_length[raw.broken] = 0
+                num_broken += raw.broken
+                if num_broken.max() == MOST_BROKEN:
+                    raise EnvError(broken_again_and_again(int(num_broken.argmax())))
     return EpisodeStats(
         returns=np.concatenate([np.zeros(0), *returns]),
         lengths=np.concatenate([np.zeros(0, np.int64), *lengths]),
         num_steps=num_steps,
+    )
+
+
+def broken_again_and_again(slot: int) -> str:
+    """Say that no episode comes to its end."""
+    return (
+        f"evaluate: the env of slot {slot} failed in {MOST_BROKEN} episodes in a row. With "
+        "restart_failed_sub_environments=False the failure itself is raised."
     )

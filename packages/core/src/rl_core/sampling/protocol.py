@@ -19,6 +19,8 @@ class Runner(Protocol):
     """Those that ended in the last `sample`."""
     num_bad_observations: int
     """Observations so far that could not be used."""
+    num_env_restarts: int
+    """Envs so far that failed and were made anew."""
     layout: Any
     """What the learner of an extension needs to know of the env besides the policies; None for one agent."""
     num_restarts: int

@@ -28,23 +28,34 @@ class EpisodeRecorder:
         """Take back what `get_state` gave; None drops all open parts."""
         self._open = [[] for _ in self._open] if state is None else [list(parts) for parts in state]
 
-    def add(self, rollout: Rollout, reward: np.ndarray) -> None:
-        """Add a rollout; `reward` `[T, B]` is the env's."""
-        done = (rollout.terminated | rollout.truncated).numpy()
+    def add(self, rollout: Rollout, reward: np.ndarray, done: np.ndarray, broken: np.ndarray | None) -> None:
+        """Add a rollout.
+
+        Args:
+            rollout: Where its segments were cut (`RolloutColumns.drop`) an episode goes on.
+            reward: `[T, B]`, as the env gave it.
+            done: `[T, B]`, bool: an episode ended.
+            broken: `[T, B]`, bool: an episode is given up; None for none.
+        """
         final_place = {int(index): place for place, index in enumerate(rollout.final_index)}
         num_steps, num_slots = done.shape
-        ends = sorted((int(time), int(slot)) for time, slot in np.argwhere(done))
+        over = done if broken is None else done | broken
+        ends = [(int(time), int(slot)) for time, slot in np.argwhere(over)]
         starts = [0] * num_slots
         for time, slot in ends:
-            self._keep(rollout, reward, slot, starts[slot], time + 1)
+            start, starts[slot] = starts[slot], time + 1
+            if not done[time, slot]:
+                self._open[slot] = []
+                continue
+            self._keep(rollout, reward, slot, start, time + 1)
             place = final_place.get(time * num_slots + slot)
             last = (
                 tree_map(lambda leaf, s=slot, t=time: leaf[t + 1, s].numpy(), rollout.obs)
                 if place is None
                 else tree_map(lambda leaf, p=place: leaf[p].numpy(), rollout.final_obs)
             )
-            self._emit(slot, last, bool(rollout.terminated[time, slot]))
-            starts[slot] = time + 1
+            if self._open[slot]:  # a bad observation may have left nothing
+                self._emit(slot, last, bool(rollout.terminated[time, slot]))
         for slot in range(num_slots):
             self._keep(rollout, reward, slot, starts[slot], num_steps)
 

@@ -25,6 +25,8 @@ class AgentArrays:
     truncated: np.ndarray
     final_observed: np.ndarray
     first: np.ndarray
+    restarts: np.ndarray
+    broken: np.ndarray
 
     @classmethod
     def allocate(
@@ -53,6 +55,8 @@ class AgentArrays:
             truncated=place(np.zeros(shape, bool)),
             final_observed=place(np.zeros(shape, bool)),
             first=place(np.zeros(num_envs, bool)),
+            restarts=place(np.zeros(num_envs, np.int64)),
+            broken=place(np.zeros(num_envs, bool)),
         )
 
     def step(self) -> AgentsStep:
@@ -66,4 +70,6 @@ class AgentArrays:
             first=self.first,
             final_obs=self.final_obs,
             final_observed=self.final_observed,
+            restarts=self.restarts,
+            broken=self.broken,
         )

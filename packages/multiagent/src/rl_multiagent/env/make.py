@@ -16,6 +16,7 @@ from rl_multiagent.env.check import check_multi_agent_env
 from rl_multiagent.env.check_vector import check_agents_vector_env
 from rl_multiagent.env.clone import ClonedAgents
 from rl_multiagent.env.pettingzoo import as_multi_agent_env
+from rl_multiagent.env.restart import RestartingAgents
 from rl_multiagent.env.vector import AgentsVectorEnv, SyncAgentsEnv
 from rl_multiagent.env.workers import AsyncAgentsEnv
 
@@ -39,7 +40,13 @@ def make_agents_env(config: AlgorithmConfig, purpose: Purpose) -> AgentsVectorEn
         evaluation = config.evaluation.settings
         env_config = env_config | evaluation.evaluation_env_config
         num_envs = evaluation.num_slots(num_envs)
+    restart_failed = config.fault_tolerance.settings.restart_failed_sub_environments
     if mode == "vector_entry_point":
+        if restart_failed:
+            raise EnvError(
+                f"{env_name(environment.env)}: with gym_env_vectorize_mode='vector_entry_point' all slots are one env, "
+                "and none can be made anew alone. Use 'sync' or 'async', or set restart_failed_sub_environments=False."
+            )
         vector_env = make_agents_vector_env(environment.env, num_envs, env_config)
         if checked:
             try:
@@ -48,14 +55,16 @@ def make_agents_env(config: AlgorithmConfig, purpose: Purpose) -> AgentsVectorEn
                 vector_env.close()
                 raise
         return vector_env
+    make: Callable[[], MultiAgentEnv] = functools.partial(make_multi_agent_env, environment.env, env_config)
+    if restart_failed:
+        make = functools.partial(RestartingAgents, make)
     if checked:
-        single = make_multi_agent_env(environment.env, env_config)
+        single = make()
         try:
             for note in check_multi_agent_env(single):
                 warnings.warn(note, stacklevel=2)
         finally:
             single.close()
-    make = functools.partial(make_multi_agent_env, environment.env, env_config)
     kind = SyncAgentsEnv if mode == "sync" else AsyncAgentsEnv
     return kind(make, num_envs, name=env_name(environment.env))
 

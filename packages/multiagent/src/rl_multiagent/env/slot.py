@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_core.env import snapshot
+from rl_core.env.restart import RESTARTS
 from rl_core.env.spaces import describe
 from rl_core.errors import CheckpointError, EnvError, RLError
 from rl_core.records import Tree
@@ -43,6 +44,7 @@ class EnvSlot:
         self._name = name
         self._acts, self._reward, self._first = arrays.acts[row], arrays.reward[row], arrays.first[row : row + 1]
         self._terminated, self._truncated = arrays.terminated[row], arrays.truncated[row]
+        self._restarts, self._broken = arrays.restarts[row : row + 1], arrays.broken[row : row + 1]
         self._final_observed = arrays.final_observed[row]
         self._current = _places(layout, arrays.obs, row)
         self._final = _places(layout, arrays.final_obs, row)
@@ -81,11 +83,15 @@ class EnvSlot:
         self._clear()
         self._time += 1
         try:
-            obs, rewards, terminateds, truncateds, _ = self.env.step(chosen)
+            obs, rewards, terminateds, truncateds, infos = self.env.step(chosen)
         except RLError as error:
             raise EnvError(f"{self._where()}: {error}") from error
         except Exception as error:
             raise EnvError(f"{self._where()}: step failed with {type(error).__name__}: {error}") from error
+        if RESTARTS in infos:
+            self._broken[0] = True
+            self._take_first(obs, infos)
+            return
         columns = self._columns(obs)
         if self._left:
             self._refuse_left(columns)
@@ -149,6 +155,9 @@ class EnvSlot:
         """Forget the last step."""
         self._reward.fill(0.0)
         self._first[0] = False
+        if self._restarts[0]:
+            self._restarts[0] = 0
+            self._broken[0] = False
         if self._leaving:
             for flags in (self._terminated, self._truncated, self._final_observed):
                 flags.fill(False)
@@ -156,13 +165,19 @@ class EnvSlot:
 
     def _begin(self, seed: int | None) -> None:
         """Reset the env and take its first observations."""
-        self._time, self._present, self._left = 0, set(), {}
+        self._time = 0
         try:
-            obs, _ = self.env.reset(seed=seed)
+            obs, infos = self.env.reset(seed=seed)
         except RLError as error:
             raise EnvError(f"{self._where()}: {error}") from error
         except Exception as error:
             raise EnvError(f"{self._where()}: reset failed with {type(error).__name__}: {error}") from error
+        self._take_first(obs, infos)
+
+    def _take_first(self, obs: Mapping[AgentID, Any], infos: Mapping[Any, Any]) -> None:
+        """Take the observations that an episode begins with."""
+        self._time, self._present, self._left = 0, set(), {}
+        self._restarts[0] = infos.get(RESTARTS, 0)
         if not obs:
             raise EnvError(
                 f"{self._where()}: reset gave no agent an observation, so that nobody would ever act. Return those of "

@@ -99,6 +99,8 @@ class SlotColumns:
 
     def close(self, arrival: Arrival) -> None:
         """Write the outcome of open decisions and go to the next row of those slots."""
+        if len(arrival.broken):
+            self._break_off(arrival.broken)
         went_on, ended = arrival.went_on, arrival.ended
         self.reward[self.cursor[went_on], went_on] = arrival.reward
         if len(ended):
@@ -114,6 +116,15 @@ class SlotColumns:
         if self._level is not None:
             together = len(went_on) + len(ended) == len(self.cursor)
             self._level = self._level + 1 if together else None
+
+    def _break_off(self, slots: np.ndarray) -> None:
+        """Forget open decisions that have no outcome: what they were made on cuts the transition before."""
+        rows = self.cursor[slots] - 1
+        goes_on = (rows >= 0) & ~(self.terminated[rows, slots] | self.truncated[rows, slots])
+        rows, slots = rows[goes_on], slots[goes_on]
+        if len(slots):
+            self.truncated[rows, slots] = True
+            self._final.append((rows, slots, tree_map(lambda column: column[rows + 1, slots], self.seen)))
 
     def rollout(self, part: slice, policy_version: int) -> Rollout | None:
         """Hand over the complete transitions of some slots; None if there are none.

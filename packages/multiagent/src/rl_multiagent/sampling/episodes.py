@@ -51,9 +51,13 @@ class AgentEpisodeCounter:
         Returns:
             `[K]`: env slots whose episode ended with it.
         """
+        if step.broken is not None and step.broken.any():
+            self.open_return[step.broken] = 0.0
+            self.open_length[step.broken] = -1  # this step did not take place
+            self.took_part[step.broken] = False
         self.open_return += step.reward
         self.open_length += 1
-        ended = np.flatnonzero(step.first)
+        ended = np.flatnonzero(step.first if step.broken is None else step.first & ~step.broken)
         if len(ended):
             self.took_part[ended] |= step.terminated[ended] | step.truncated[ended]
             for slot in ended if counted is None else ended[counted[ended]]:

@@ -59,6 +59,8 @@ class _Cut:
     """`[B]` for each of the runner's agent slots: transitions they had completed in this rollout by then."""
     returns: np.ndarray
     length: int
+    broken: bool
+    """The env failed: the episode is given up."""
 
 
 class AgentEpisodeRecorder:
@@ -111,7 +113,8 @@ class AgentEpisodeRecorder:
                 cursor[closed] += 1
         for slot in np.flatnonzero(step.first).tolist():
             cursors = {name: cursor.copy() for name, cursor in self._cursor.items()}
-            self._cuts.append(_Cut(slot, cursors, self._returns[slot].copy(), int(self._lengths[slot])))
+            broken = step.broken is not None and bool(step.broken[slot])
+            self._cuts.append(_Cut(slot, cursors, self._returns[slot].copy(), int(self._lengths[slot]), broken))
             self._returns[slot] = 0.0
             self._lengths[slot] = 0
 
@@ -125,7 +128,10 @@ class AgentEpisodeRecorder:
         start = {name: np.zeros_like(cursor) for name, cursor in self._cursor.items()}
         for cut in self._cuts:
             self._keep(rollouts, slots, start, cut.cursor, cut.slot)
-            self._emit(cut)
+            if cut.broken:
+                self._open[cut.slot] = [_OpenPart() for _ in self._agents]
+            else:
+                self._emit(cut)
         for slot in range(self._num_envs):
             self._keep(rollouts, slots, start, self._cursor, slot)
         self._forget_rollout()

@@ -16,6 +16,7 @@ from rl_core.errors import CheckpointError, ConfigError, EnvError
 from rl_core.records import Rollout, Tree
 from rl_core.rng import stream_seed
 from rl_core.sampling.episodes import EpisodeStats
+from rl_core.sampling.evaluate import MOST_BROKEN, broken_again_and_again
 from rl_core.sampling.join import join_rollouts
 from rl_core.sampling.protocol import SingleRunner
 from rl_core.tree import tree_map
@@ -70,7 +71,9 @@ class MultiAgentRunner(SingleRunner):
         self.num_steps = num_steps
         self.seed = seed
         self.check_values = check_values
-        self.num_bad_observations = 0
+        self.num_bad_observations = self.num_env_restarts = 0
+        self._broken_steps = 0
+        self._broken_in_row = np.zeros(env.num_envs, np.int64)  # episodes
         self._drops = drop_bad_observations
         self._recorder = (
             AgentEpisodeRecorder(env.num_envs, env.layout.agents, num_steps, on_episode_end) if on_episode_end else None
@@ -195,7 +198,7 @@ class MultiAgentRunner(SingleRunner):
         """
         if not self._started:
             self._reset(self.seed, observe=True)
-        agent_steps = 0
+        agent_steps, broken_before = 0, self._broken_steps
         with torch.inference_mode():
             columns = {
                 name: SlotColumns(slots, self.num_steps, self._open.get(name), joint=self._joint_rows(name))
@@ -225,7 +228,8 @@ class MultiAgentRunner(SingleRunner):
         if self._recorder:
             self._recorder.finish(by_policy, self._slots)
         self.episodes = self._counter.take()
-        return AgentRollouts(by_policy=by_policy, env_steps=self.num_steps * self.env.num_envs, agent_steps=agent_steps)
+        env_steps = self.num_steps * self.env.num_envs - (self._broken_steps - broken_before)
+        return AgentRollouts(by_policy=by_policy, env_steps=env_steps, agent_steps=agent_steps)
 
     def _joint_rows(self, name: str) -> JointRows | None:
         """What all agents see, for the slots of a policy whose rollouts tell that."""
@@ -253,6 +257,8 @@ class MultiAgentRunner(SingleRunner):
         for slots in self._slots.values():
             slots.reset()
         step = self.env.reset(seed)
+        if step.restarts is not None:
+            self._count_restarts(step.restarts, None)
         self._counter.begin(step)
         self._num_episodes[:] = 0
         self._assign(np.arange(self.env.num_envs))
@@ -270,11 +276,27 @@ class MultiAgentRunner(SingleRunner):
         ended = self._counter.add(step, self._owner, counted)
         if len(ended):
             self._num_episodes[ended] += 1
+            self._broken_in_row[ended] = 0
             self._assign(ended)
+        if step.restarts is not None and step.restarts.any():
+            self._count_restarts(step.restarts, step.broken)
         arrivals = self._receive(step, observe=observe)
         if self._recorder and observe:
             self._recorder.add(step, self._slots, arrivals)
         return arrivals
+
+    def _count_restarts(self, restarts: np.ndarray, broken: np.ndarray | None) -> None:
+        """Count envs that were made anew, and begin other episodes in place of those that broke.
+
+        Args:
+            restarts: `[E]`
+            broken: `[E]`: where a step failed; None for nowhere.
+        """
+        self.num_env_restarts += int(restarts.sum())
+        if broken is not None:
+            self._broken_steps += int(np.count_nonzero(broken))
+            self._broken_in_row += broken
+            self._assign(np.flatnonzero(broken))
 
     def _receive(self, step: AgentsStep, *, observe: bool) -> dict[str, Arrival]:
         """Let each policy's slots take in a step."""
@@ -362,6 +384,7 @@ class MultiAgentRunner(SingleRunner):
         share[: total % num_envs] += 1
         generator = torch.Generator().manual_seed(seed)
         self._reset(seed, observe=False)
+        self._broken_in_row[:] = 0
         with torch.inference_mode():
             while share.any():
                 actions = self.env.layout.empty_actions(num_envs)
@@ -372,6 +395,8 @@ class MultiAgentRunner(SingleRunner):
                 before = self._num_episodes.copy()
                 self._advance(actions, observe=False, counted=share > 0)
                 share = np.maximum(share - (self._num_episodes - before if num_episodes else 1), 0)
+                if self._broken_in_row.max() >= MOST_BROKEN:
+                    raise EnvError(broken_again_and_again(int(self._broken_in_row.argmax())))
         self._started = False
         return dataclasses.replace(self._counter.take(), num_steps=num_steps)
 
@@ -409,6 +434,7 @@ class MultiAgentRunner(SingleRunner):
             "owner": self._owner.copy(),
             "joint": None if self._view is None else self._view.get_state(),
             "num_episodes": self._num_episodes.copy(),
+            "num_env_restarts": self.num_env_restarts,
             "slots": {name: slots.get_state() for name, slots in self._slots.items()},
             "open": {
                 name: {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
@@ -424,7 +450,7 @@ class MultiAgentRunner(SingleRunner):
         Raises:
             CheckpointError: the state does not belong to this env.
         """
-        self.seed = state["seed"]
+        self.seed, self.num_env_restarts = state["seed"], state["num_env_restarts"]
         for name, generator in self.generators.items():
             generator.set_state(state["generators"][name])
         for name, slots in self._slots.items():
@@ -441,6 +467,7 @@ class MultiAgentRunner(SingleRunner):
         try:
             self._reset(self.seed, observe=False)
             self.env.set_state(state["env"])
+            self.num_env_restarts = state["num_env_restarts"]  # without failures of this reset
             for name, slots in self._slots.items():
                 slots.set_state(state["slots"][name])
             self._open = {name: OpenDecisions(**part) for name, part in state["open"].items()}

@@ -53,6 +53,8 @@ class Arrival:
     could not be used."""
     num_bad: int
     """Observations of this step that could not be used."""
+    broken: np.ndarray
+    """Slots whose last decision will never have an outcome, because the env failed."""
 
 
 class PolicySlots:
@@ -148,6 +150,10 @@ class PolicySlots:
             observe: Let the statistics of connectors grow.
         """
         rows = self.rows
+        broken = NO_SLOTS
+        if step.broken is not None and step.broken.any():
+            broken = np.flatnonzero(step.broken[self.env_of] & self.open)
+            self.open[broken] = False
         self.pending += step.reward.reshape(-1)[rows] * self.open
         terminated, truncated = step.terminated.reshape(-1)[rows], step.truncated.reshape(-1)[rows]
         done = terminated | truncated
@@ -176,6 +182,7 @@ class PolicySlots:
             final_state=final_state,
             dropped=dropped,
             num_bad=int(np.count_nonzero(final_bad) + np.count_nonzero(bad)),
+            broken=broken,
         )
 
     def _connect(
