@@ -1,7 +1,7 @@
 """Evaluation beside training, in a process of its own, with the weights from before the iteration.
 
 Shows: `evaluation_parallel_to_training`. `--evaluation-duration auto`, the default here, plays as many whole episodes
-as fit beside the iteration; a number of episodes, or of env steps with `--evaluation-duration-unit timesteps`, is exact.
+as fit beside the iteration; a number of episodes, or of steps with `--evaluation-duration-unit timesteps`, is exact.
 Criterion: evaluation return of 450 (of 500) for one agent, or for each of two with `--num-agents 2`, within 500,000
 env steps; and with a number, every evaluation had exactly so many episodes or env steps.
 Command: python examples/evaluation/evaluation_parallel_to_training.py --as-test --seed 0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_core import PPOConfig, tune_resources
-from rl_core.example import example_parser, finish_trials
+from rl_core.example import example_parser, finish_trials, trials_folder
 
 PHASES = ((1e-3, 20), (2e-4, 10))
 """Learning rate and iterations of each phase."""
@@ -54,10 +54,11 @@ if __name__ == "__main__":
     from ray import tune
 
     first = {"env": args.env, "lr": PHASES[0][0], "seed": args.seed or 0}
-    tuner = tune.Tuner(
-        tune.with_resources(experiment, tune_resources(make_config(first))),
-        param_space={**first, "num_iterations": args.stop_iters},
-        tune_config=tune.TuneConfig(num_samples=args.num_samples),
-        run_config=tune.RunConfig(verbose=0),
-    )
-    finish_trials(tuner, args)
+    with trials_folder(args) as folder:
+        tuner = tune.Tuner(
+            tune.with_resources(experiment, tune_resources(make_config(first))),
+            param_space={**first, "num_iterations": args.stop_iters},
+            tune_config=tune.TuneConfig(num_samples=args.num_samples),
+            run_config=tune.RunConfig(storage_path=folder, verbose=0),
+        )
+        finish_trials(tuner, args)

@@ -8,12 +8,11 @@ Command: python examples/ray_tune/custom_logger.py --as-test --seed 0
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from rl_core import PPOConfig, tune_trainable
-from rl_core.example import example_parser, finish_trials
+from rl_core.example import example_parser, finish_trials, trials_folder
 
 parser = example_parser(__doc__, env="CartPole-v1", stop_reward=200, stop_iters=40, honours=["--num-samples"])
 
@@ -48,7 +47,7 @@ if __name__ == "__main__":
         .evaluation(evaluation_interval=5)
         .debugging(seed=args.seed or 0)
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with trials_folder(args) as folder:
         log = Path(folder) / "trials.jsonl"
         tuner = tune.Tuner(
             tune_trainable(config),
@@ -56,6 +55,7 @@ if __name__ == "__main__":
             run_config=tune.RunConfig(
                 stop={"evaluation/episode_return_mean": args.stop_reward, "training_iteration": args.stop_iters},
                 callbacks=[LineLogger(log)],
+                storage_path=folder,
                 verbose=0,
             ),
         )

@@ -1,7 +1,7 @@
 """Columns of one's own on the console while trials of Ray Tune run: the return of each of three policies.
 
 Shows: with today's Ray a `progress_reporter` is silently ignored, so the table is printed by a `tune.Callback`, which
-gets every result. The figures of a policy are in results as `env_runners/policy_return_mean/<policy>`.
+gets every result. The figures of a policy are in results as `env_runners/policy_episode_return_mean/<policy>`.
 Criterion: evaluation return of 600, the sum of three agents, and the table was shown with a column for each policy.
 Command: python examples/ray_tune/custom_progress_reporter.py --as-test --seed 0
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from rl_core import PPOConfig, tune_trainable
-from rl_core.example import example_parser, finish_trials
+from rl_core.example import example_parser, finish_trials, trials_folder
 from rl_multiagent import MultiAgent, clone_agents
 
 POLICIES = ("p0", "p1", "p2")
@@ -35,7 +35,7 @@ if __name__ == "__main__":
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
         ) -> None:
             """Print a line."""
-            returns = [result[f"env_runners/policy_return_mean/{policy}"] for policy in POLICIES]
+            returns = [result[f"env_runners/policy_episode_return_mean/{policy}"] for policy in POLICIES]
             start = f"{trial.trial_id:24}{result['training_iteration']:>10}{result['env_steps']:>10,}"
             self._show(start, *(f"{value:>10.1f}" for value in returns))
 
@@ -52,19 +52,21 @@ if __name__ == "__main__":
         .debugging(seed=args.seed or 0)
         .use(MultiAgent(policies=POLICIES, policy_mapping_fn={str(i): name for i, name in enumerate(POLICIES)}))
     )
-    tuner = tune.Tuner(
-        tune_trainable(config),
-        tune_config=tune.TuneConfig(num_samples=args.num_samples),
-        run_config=tune.RunConfig(
-            stop={"evaluation/episode_return_mean": args.stop_reward, "training_iteration": args.stop_iters},
-            callbacks=[PolicyTable()],
-            verbose=0,
-        ),
-    )
 
     def table_was_shown(results: Any) -> tuple[bool, str]:
         """A line for each result, and a column for each policy."""
         lines = 1 + sum(result.metrics["training_iteration"] for result in results)
         return len(shown) == lines and all(policy in shown[0] for policy in POLICIES), f"{len(shown)} lines shown"
 
-    finish_trials(tuner, args, table_was_shown)
+    with trials_folder(args) as folder:
+        tuner = tune.Tuner(
+            tune_trainable(config),
+            tune_config=tune.TuneConfig(num_samples=args.num_samples),
+            run_config=tune.RunConfig(
+                stop={"evaluation/episode_return_mean": args.stop_reward, "training_iteration": args.stop_iters},
+                callbacks=[PolicyTable()],
+                storage_path=folder,
+                verbose=0,
+            ),
+        )
+        finish_trials(tuner, args, table_was_shown)

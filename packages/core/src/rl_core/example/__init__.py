@@ -10,7 +10,16 @@ A script that goes on after training calls `train_example`, does its work, and e
 """
 
 from rl_core.example.parser import ExampleParser, example_parser
-from rl_core.example.run import Criterion, ExampleOutcome, Verdict, finish_example, run_example, train_example
+from rl_core.example.run import (
+    Criterion,
+    ExampleOutcome,
+    Verdict,
+    finish_example,
+    finish_trials,
+    run_example,
+    train_example,
+    trials_folder,
+)
 
 __all__ = [
     "Criterion",
@@ -19,6 +28,8 @@ __all__ = [
     "Verdict",
     "example_parser",
     "finish_example",
+    "finish_trials",
     "run_example",
     "train_example",
+    "trials_folder",
 ]

@@ -48,9 +48,7 @@ def evaluate(
     num_slots, module, chain = env.num_envs, policy.module, policy.obs_chain
     distribution = module.distribution
     explore = explore or module.always_explores
-    total = num_episodes or num_steps
-    share = np.full(num_slots, total // num_slots)
-    share[: total % num_slots] += 1
+    share = shares(num_episodes or num_steps, num_slots)
     generator = torch.Generator().manual_seed(seed)
     state = policy.initial_state(num_slots, seed=seed)
     module_state, memory = state.module, state.action_memory
@@ -101,6 +99,11 @@ def evaluate(
         lengths=np.concatenate([np.zeros(0, np.int64), *lengths]),
         num_steps=num_steps,
     )
+
+
+def shares(total: int, num_slots: int) -> np.ndarray:
+    """Split a number of episodes or steps evenly over slots, `[B]`."""
+    return total // num_slots + (np.arange(num_slots) < total % num_slots)
 
 
 def broken_again_and_again(slot: int) -> str:

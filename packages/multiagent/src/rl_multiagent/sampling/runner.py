@@ -16,7 +16,7 @@ from rl_core.errors import CheckpointError, ConfigError, EnvError
 from rl_core.records import Rollout, Tree
 from rl_core.rng import stream_seed
 from rl_core.sampling.episodes import EpisodeStats
-from rl_core.sampling.evaluate import MOST_BROKEN, broken_again_and_again
+from rl_core.sampling.evaluate import MOST_BROKEN, broken_again_and_again, shares
 from rl_core.sampling.join import join_rollouts
 from rl_core.sampling.protocol import SingleRunner
 from rl_core.tree import tree_map
@@ -379,9 +379,7 @@ class MultiAgentRunner(SingleRunner):
         The episodes being sampled are given up.
         """
         num_envs = self.env.num_envs
-        total = num_episodes or num_steps
-        share = np.full(num_envs, total // num_envs)
-        share[: total % num_envs] += 1
+        share = shares(num_episodes or num_steps, num_envs)
         generator = torch.Generator().manual_seed(seed)
         self._reset(seed, observe=False)
         self._broken_in_row[:] = 0
