@@ -59,6 +59,11 @@ MEASUREMENTS = {
     "pong_sampling": Measurement(
         name="pong_sampling", value="env_steps_per_s", better="higher", columns=("cpu_share",)
     ),
+    **{
+        name: Measurement(name=name, value="env_steps_per_s", better="higher", columns=("cpu_share",))
+        for name in ("remote_sampling", "remote_loop", "slow_env")
+    },
+    "crossing": Measurement(name="crossing", value="ms", better="lower", columns=("sample_ms",)),
     "recurrent": Measurement(name="recurrent", value="env_steps_per_s", better="higher", columns=("num_parameters",)),
     "connectors": Measurement(
         name="connectors",
@@ -102,6 +107,15 @@ CASES = {
         name: [_case("ours", _PONG), _case("sb3", _PONG), _case("ours", _PONG, "bfloat16", half=True)]
         for name in ("pong", "pong_sampling")
     },
+    "remote_sampling": [_case(name, "2 runners of 8 envs", num_runners=2) for name in ("ours", "rllib")],
+    "remote_loop": [
+        *(_case(name, "2 runners of 8 envs", num_runners=2) for name in ("ours", "rllib")),
+        *(_case("ours", "2 runners of 8 envs", name, num_runners=2, algorithm=name) for name in ("impala", "appo")),
+    ],
+    "slow_env": [
+        _case("ours", "1 ms per step", f"{runners} runners", num_runners=runners, num_steps=32) for runners in (1, 2)
+    ],
+    "crossing": [_case("ours", "8 envs x 128")],
     "recurrent": [_case("ours", "8 envs", "feed-forward"), _case("ours", "8 envs", "LSTM", memory=True)],
     "connectors": [
         _case("ours", f"64 envs, {name}", num_envs=64, vector=vector)

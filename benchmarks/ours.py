@@ -79,6 +79,68 @@ def _rate_of(config: Any, work: Work) -> Figures:
     return figures
 
 
+def remote_sampling(work: Work) -> Figures:
+    """Measure `sample` with remote runners, which all sample `num_steps` steps."""
+    config_ = config(work).training(train_batch_size_per_learner=work.batch_size * work.num_runners)
+    algorithm = config_.env_runners(num_env_runners=work.num_runners).build()
+    figures = measure_rate(work, lambda: int(algorithm.env_runner.sample().env_steps))
+    algorithm.stop()
+    return figures
+
+
+def remote_loop(work: Work) -> Figures:
+    """Measure `train` with remote runners: PPO as in `loop`, IMPALA and APPO with their own number of passes."""
+    from rl_core import APPOConfig, IMPALAConfig
+
+    if work.algorithm == "ppo":
+        config_ = config(work)
+    else:
+        kind = {"impala": IMPALAConfig, "appo": APPOConfig}[work.algorithm]
+        config_ = (
+            kind()
+            .environment(ENV)
+            .env_runners(num_envs_per_env_runner=work.num_envs)
+            .training(train_batch_size_per_learner=work.batch_size, minibatch_size=work.batch_size, lr=work.lr)
+            .rl_module(model_config={"fcnet_hiddens": (64, 64), "fcnet_activation": "tanh", "vf_share_layers": False})
+        )
+    return _rate_of(config_.env_runners(num_env_runners=work.num_runners), work)
+
+
+def slow_env(work: Work) -> Figures:
+    """Measure sampling of an env that takes 1 ms of processor time per step."""
+    from benchmarks.slow_env import SlowEnv
+
+    config_ = config(work).environment(SlowEnv, disable_env_checking=True)
+    config_.training(train_batch_size_per_learner=work.batch_size * work.num_runners)
+    algorithm = config_.env_runners(num_env_runners=work.num_runners).build()
+    figures = measure_rate(work, lambda: int(algorithm.env_runner.sample().env_steps))
+    algorithm.stop()
+    return figures
+
+
+def crossing(work: Work) -> Figures:
+    """Measure what sampling in another process costs beyond sampling: rollout by rollout, in turns with this process."""
+    import statistics
+
+    here = config(work).build().env_runner
+    remote = config(work).env_runners(num_env_runners=1).build()
+    pairs = []
+    started = time.perf_counter()
+    while time.perf_counter() - started < work.seconds or len(pairs) < 50:
+        took = []
+        for runner in (here, remote.env_runner):
+            begun = time.perf_counter()
+            runner.sample()
+            took.append(1e3 * (time.perf_counter() - begun))
+        pairs.append(took)
+    remote.stop()
+    here.close()
+    return {
+        "ms": statistics.median(far - near for near, far in pairs),
+        "sample_ms": statistics.median(near for near, _ in pairs),
+    }
+
+
 def dqn(work: Work) -> Figures:
     """Measure `train` of plain DQN: 2x256 relu network, batch 64, a gradient step per 4 env steps."""
     from rl_core import DQNConfig

@@ -50,6 +50,10 @@ class Work:
     """`pong`: convolutions in bfloat16."""
     memory: bool = False
     """`recurrent`: an LSTM instead of a feed-forward network with as many parameters."""
+    num_runners: int = 0
+    """`remote_...`: env runners in processes of their own."""
+    algorithm: str = "ppo"
+    """`remote_loop`: what ours trains with."""
     num_agents: int = 2
     """`multiagent`: agents, each with an env of its own within one episode."""
     shared_policy: bool = False

@@ -22,7 +22,7 @@ def config(work: Work) -> Any:
         PPOConfig()
         .environment(ENV)
         .env_runners(
-            num_env_runners=0,
+            num_env_runners=work.num_runners,
             num_envs_per_env_runner=work.num_envs,
             rollout_fragment_length=work.num_steps,
             gym_env_vectorize_mode=work.vector,
