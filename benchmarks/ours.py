@@ -92,8 +92,9 @@ def remote_loop(work: Work) -> Figures:
     """Measure `train` with remote runners: PPO as in `loop`, IMPALA and APPO with their own number of passes."""
     from rl_core import APPOConfig, IMPALAConfig
 
+    batch_size = work.batch_size * work.num_runners
     if work.algorithm == "ppo":
-        config_ = config(work)
+        config_ = config(work).training(train_batch_size_per_learner=batch_size)
     else:
         kind = {"impala": IMPALAConfig, "appo": APPOConfig}[work.algorithm]
         config_ = (
@@ -119,7 +120,7 @@ def slow_env(work: Work) -> Figures:
 
 
 def crossing(work: Work) -> Figures:
-    """Measure what sampling in another process costs beyond sampling: rollout by rollout, in turns with this process."""
+    """Measure what sampling elsewhere costs beyond sampling: rollout by rollout, in turns with this process."""
     import statistics
 
     here = config(work).build().env_runner
@@ -135,10 +136,8 @@ def crossing(work: Work) -> Figures:
         pairs.append(took)
     remote.stop()
     here.close()
-    return {
-        "ms": statistics.median(far - near for near, far in pairs),
-        "sample_ms": statistics.median(near for near, _ in pairs),
-    }
+    near, far = zip(*pairs, strict=True)
+    return {"ms": statistics.median(map(float.__sub__, far, near)), "sample_ms": statistics.median(near)}
 
 
 def dqn(work: Work) -> Figures:
