@@ -30,7 +30,7 @@ def config(work: Work) -> Any:
         .learners(num_learners=0)
         .training(
             lr=work.lr,
-            train_batch_size_per_learner=work.batch_size,
+            train_batch_size_per_learner=work.batch_size * max(1, work.num_runners),
             minibatch_size=work.minibatch_size,
             num_epochs=work.num_epochs,
             use_kl_loss=False,
@@ -89,6 +89,30 @@ def sampling(work: Work) -> Figures:
 
     runner = SingleAgentEnvRunner(config=config(work))
     return measure_rate(work, lambda: sum(map(len, runner.sample(num_timesteps=work.batch_size))))
+
+
+def remote_loop(work: Work) -> Figures:
+    """Measure `train` with remote env runners."""
+    return loop(work)
+
+
+def remote_sampling(work: Work) -> Figures:
+    """Measure the sampling of all remote env runners of an algorithm, one rollout of each at a time."""
+    from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
+
+    algorithm = config(work).build_algo()
+
+    def iterate() -> int:
+        episodes, _ = synchronous_parallel_sample(
+            worker_set=algorithm.env_runner_group,
+            max_env_steps=work.batch_size * work.num_runners,
+            sample_timeout_s=60.0,
+            _uses_new_env_runners=True,
+            _return_metrics=True,
+        )
+        return sum(map(len, episodes))
+
+    return measure_rate(work, iterate)
 
 
 def startup(work: Work) -> Figures:
