@@ -111,7 +111,10 @@ class RemoteRunner:
             self.num_bad_observations, self.num_env_restarts = (
                 sum(of) for of in zip(*self._counts.values(), strict=True)
             )
-        self.num_restarts = self.group.num_restarts
+        if self.num_restarts != self.group.num_restarts:
+            self.num_restarts = self.group.num_restarts
+            self._has = {member: weights for member, weights in self._has.items() if member in self.group.members}
+            self.group.take_lost()
         self.num_healthy = sum(member.is_ready for member in self.group.members)
         return answers
 

@@ -245,19 +245,29 @@ class RunnerGroup:
     def call_each(self, functions: Sequence[Callable[[Any], Any]], weights: Any = None) -> list[Any]:
         """Call the i-th function with the i-th runner that is ready, in its process, and return what they gave.
 
+        A runner whose process is gone is replaced, and gives nothing.
+
         Args:
             functions: As many as there are runners, or fewer.
             weights: A reference to what the runners act with from then on; None leaves them as they are.
 
         Raises:
-            RLError: what a runner raised.
+            Exception: what the function raised.
         """
-        pairs = zip(self.ready(), functions, strict=False)
-        refs = [member.handle.apply.remote(function, weights) for member, function in pairs]
-        try:
-            return list(self._ray.get(refs))
-        except Exception as error:
-            raise cause_of(error) from None
+        asked = [
+            (member, member.handle.apply.remote(function, weights))
+            for member, function in zip(self.ready(), functions, strict=False)
+        ]
+        results = []
+        for member, ref in asked:
+            try:
+                results.append(self._ray.get(ref))
+            except Exception as error:
+                cause = cause_of(error)
+                if not isinstance(cause, WorkerError):
+                    raise cause from None
+                self._replace(member, cause)
+        return results
 
     def change_config(self, config: AlgorithmConfig) -> Blueprint:
         """Build runners by another config from now on; returns how one of those there are describes itself."""
