@@ -1,7 +1,7 @@
 """DQN that learns tic-tac-toe against an opponent that plays any legal move.
 
-Shows: `MaskedQNetwork`, so that neither the greedy nor a random action is illegal, in a game of turns, in which the next
-observation of a transition is the agent's own next one. The policy that learns begins every second game. Needs
+Shows: `MaskedQNetwork`, so that neither the greedy nor a random action is illegal, in a game of turns, in which the
+next observation of a transition is the agent's own next one. The policy that learns begins every second game. Needs
 pip install "rl-multiagent[openspiel]".
 Criterion: within 1,000,000 env steps (moves) an evaluation return of 0.8 over 200 games, each worth 1, 0 or -1, half of
 them as either side; two random players get 0, and 200 games have a standard error of at most 0.05.
