@@ -22,6 +22,7 @@ RUNS = [
     "examples/multi_agent/rock_paper_scissors_heuristic_vs_learned.py --use-lstm",
     "examples/multi_agent/two_step_game_with_grouped_agents.py --algo ppo",
     "examples/multi_agent/two_step_game_with_grouped_agents.py --algo coma",
+    "examples/rl_modules/custom_lstm_rl_module.py --num-agents 2 --stop-reward 600",
     "examples/tuned/mujoco_ppo.py --env InvertedDoublePendulum-v5",
     "examples/tuned/mujoco_ppo.py --env Reacher-v5",
     "examples/tuned/mujoco_ppo.py --env Swimmer-v5",

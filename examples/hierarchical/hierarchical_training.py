@@ -9,8 +9,9 @@ In the large map the goal is three doors away and an episode is cut after 500 st
 Criterion: the manager's evaluation return of 7 within 4,000,000 env steps.
 Command: python examples/hierarchical/hierarchical_training.py --as-test --seed 0
 Reached: on seeds 0, 1, 2: 9.18, 8.36, 8.27 after 630,784, 573,440, 401,408 steps (75 to 87 s on two busy cores).
-One agent that walks by itself (`--flat`) gets there as well: 9.20 on seed 0 after 630,784 steps. Rooms would have to be
-larger for it to fail.
+One agent that walks by itself (`--flat`) gets there as well: 9.20 on seed 0 after 630,784 steps. Larger rooms and
+shorter episodes do not make it fail (seed 0): 9.35 after 1,318,912 in rooms of 13, 8.75 after 2,121,728 there with 200
+steps, 8.29 after 229,376 in rooms of 15 with 200. Of walks that go right and down with 35 % each 24 % come to the goal.
 """
 
 from collections.abc import Mapping

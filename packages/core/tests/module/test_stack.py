@@ -51,3 +51,21 @@ def test_only_plain_networks_of_equal_structure_are_stacked():
     normed = [ActorCritic(VECTOR, ACTIONS["discrete"], ModelSettings(fcnet_use_layernorm=True)) for _ in range(2)]
     images = [ActorCritic(image, ACTIONS["discrete"]) for _ in range(2)]
     assert not any(map(can_stack, (lstms, normed, images)))
+
+
+def test_subclasses_are_stacked_where_their_policy_is_evaluated_alike():
+    class OtherValue(ActorCritic):
+        def forward_value(self, obs, state=()):
+            return super().forward_value(obs, state) + 1
+
+    class OtherPolicy(ActorCritic):
+        def forward_policy(self, obs, state=()):
+            dist_inputs, state = super().forward_policy(obs, state)
+            return 2 * dist_inputs, state
+
+    def pair(first, second):
+        return [first(VECTOR, ACTIONS["discrete"]), second(VECTOR, ACTIONS["discrete"])]
+
+    assert can_stack(pair(OtherValue, OtherValue))
+    assert not can_stack(pair(OtherValue, ActorCritic))
+    assert not can_stack(pair(OtherPolicy, OtherPolicy))

@@ -49,6 +49,16 @@ def test_both_agents_learn_and_the_critic_explains_their_returns():
     assert "learner/left/value_loss" not in result
 
 
+def test_policies_of_equal_structure_act_as_one_batch_by_the_numbers_of_each_alone():
+    algorithm = mappo(alike=True).build()
+    algorithm.train()
+    (slots,) = algorithm.env_runner._slots.values()
+    assert list(slots.parts) == ["left", "right"]
+    for name, rollout in algorithm.env_runner.sample().by_policy.items():
+        alone, _ = algorithm.env_runner.policies[name].module.forward_policy(rollout.obs[:-1])
+        torch.testing.assert_close(rollout.behavior_dist_inputs, alone)
+
+
 def test_one_policy_of_a_run_may_have_the_critic_and_another_its_own_value_function():
     extension = MultiAgent(policies={"left": PolicySpec(algorithm=MAPPOConfig), "right": PolicySpec()})
     algorithm = make_config(extension).build()

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scheduled_env import make_context
 
-from rl_core import PPOConfig
+from rl_core import DQNConfig, PPOConfig, SACConfig
 from rl_core.errors import CheckpointError, ConfigError, EnvError
-from rl_core.module import MaskedActorCritic
+from rl_core.module import MaskedActorCritic, MaskedActorQ, MaskedQNetwork
 from rl_multiagent import MultiAgent
 from rl_multiagent.env.open_spiel import OpenSpielEnv
 
@@ -269,20 +269,28 @@ def test_a_runners_state_holds_the_open_games():
             assert (mine[one.valid] == theirs[two.valid]).all()
 
 
-def test_learning_with_the_masked_module_never_plays_an_illegal_action():
-    config = (
-        PPOConfig()
+@pytest.mark.parametrize(
+    ("config", "module_class"),
+    [(PPOConfig, MaskedActorCritic), (DQNConfig, MaskedQNetwork), (SACConfig, MaskedActorQ)],
+    ids=["ppo", "dqn", "sac"],
+)
+def test_learning_with_a_masked_module_never_plays_an_illegal_action(config, module_class):
+    algorithm = (
+        config()
         .environment(OpenSpielEnv, env_config={"game": "tic_tac_toe"})
         .env_runners(num_envs_per_env_runner=4)
-        .training(train_batch_size_per_learner=256, minibatch_size=64)
-        .rl_module(module_class=MaskedActorCritic, model_config={"fcnet_hiddens": (16,)})
+        .training(train_batch_size_per_learner=64)
+        .reporting(min_sample_timesteps_per_iteration=256)
+        .rl_module(module_class=module_class, model_config={"fcnet_hiddens": (16,)})
         .debugging(seed=0)
         .use(MultiAgent())
+        .build()
     )
-    algorithm = config.build()
-    for _ in range(2):
+    for _ in range(4):
         result = algorithm.train()
-    assert np.isfinite(result["learner/default/policy_loss"])
+    losses = [value for name, value in result.items() if name.startswith("learner/") and name.endswith("_loss")]
+    assert losses
+    assert np.isfinite(losses).all()
     algorithm.stop()
 
 

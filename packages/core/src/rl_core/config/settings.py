@@ -199,16 +199,23 @@ class ModuleSettings(Settings):
 
     def check(self) -> None:
         """Make settings of names and values, unless they are keyword arguments of an own module class."""
-        kind = ModelSettings if self.module_class is None else getattr(self.module_class, "settings_class", None)
+        own = getattr(self.module_class, "settings_class", None)
+        kind = ModelSettings if _takes_model_settings(self.module_class) else own
         if kind is not None and isinstance(self.model_config, dict):
             object.__setattr__(self, "model_config", build_settings(kind, self.model_config, where="model_config"))
 
     @classmethod
     def merged(cls, current: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings of the module so far mean nothing to another module class."""
-        if changes.get("module_class", current["module_class"]) is not current["module_class"]:
+        """Settings of the module so far mean nothing to another module class, unless both take the same."""
+        before, after = current["module_class"], changes.get("module_class", current["module_class"])
+        if after is not before and not (_takes_model_settings(before) and _takes_model_settings(after)):
             return {**current, "model_config": {}, **changes}
         return Settings.merged(current, changes)
+
+
+def _takes_model_settings(module_class: Any) -> bool:
+    """Whether the settings of a module are `ModelSettings`, of which the algorithm makes its own."""
+    return module_class is None or getattr(module_class, "settings_from_algorithm", False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from rl_core.module.distribution import Distribution, distribution_for
 from rl_core.module.encoders import make_encoder
 from rl_core.module.images import CNN
 from rl_core.module.masked import MaskedActorCritic, mask_logits
+from rl_core.module.masked_values import MaskedActorQ, MaskedQNetwork
 from rl_core.module.memory import Memory, make_memory
 from rl_core.module.networks import MLP, Encoder, Tanh
 from rl_core.module.rl_module import RLModule
@@ -19,6 +20,8 @@ __all__ = [
     "Distribution",
     "Encoder",
     "MaskedActorCritic",
+    "MaskedActorQ",
+    "MaskedQNetwork",
     "Memory",
     "ModelSettings",
     "RLModule",

@@ -111,7 +111,10 @@ class ActorQ(RLModule):
     """
 
     settings_class: ClassVar[type[Settings] | None] = ActorQSettings
+    settings_from_algorithm: ClassVar[bool] = True
     learner_only: ClassVar[tuple[str, ...]] = ("critic", "log_alpha")
+    actor_class: ClassVar[type[Actor]] = Actor
+    critics_class: ClassVar[type[Critics]] = Critics
     exploration: Tensor
 
     def __init__(
@@ -148,8 +151,8 @@ class ActorQ(RLModule):
         else:
             self.distribution = Categorical(int(action_space.n))  # type: ignore[attr-defined]
         num_outputs = self.distribution.num_inputs - (0 if bounds is None else 2)
-        self.policy = Actor(observation_space, num_outputs, model, bounds)
-        self.critic = Critics(observation_space, action_space, settings)
+        self.policy = self.actor_class(observation_space, num_outputs, model, bounds)
+        self.critic = self.critics_class(observation_space, action_space, settings)
         if bounds is None:
             self.log_alpha = nn.Parameter(torch.tensor(math.log(settings.initial_alpha)))
 

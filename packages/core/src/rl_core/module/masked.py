@@ -1,4 +1,4 @@
-"""Policies that are told with each observation which actions are allowed."""
+"""Policies that are told with each observation which actions are allowed; those of DQN and SAC: `masked_values`."""
 
 from __future__ import annotations
 
@@ -56,6 +56,31 @@ def _check_mask(allowed: Tensor) -> None:
     )
 
 
+def unmasked_space(
+    name: str, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> spaces.Space[Any]:
+    """Return the space of what the networks of a masked module see.
+
+    Args:
+        name: What the message calls the module.
+        observation_space: Dict with `observations` and `action_mask`.
+        action_space: Discrete.
+
+    Raises:
+        UnsupportedSpaceError: the spaces are others.
+    """
+    if not isinstance(action_space, spaces.Discrete):
+        raise UnsupportedSpaceError(f"{name}: got actions of {action_space}, expected Discrete.")
+    parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {}
+    mask = parts.get("action_mask")
+    if "observations" not in parts or mask is None or mask.shape != (int(action_space.n),):
+        raise UnsupportedSpaceError(
+            f"{name}: got observations of {observation_space}, expected a Dict with 'observations' and 'action_mask' "
+            f"of shape ({action_space.n},), one number per action."
+        )
+    return parts["observations"]
+
+
 class MaskedActorCritic(RLModule):
     """`ActorCritic` for envs that say which of their discrete actions are allowed.
 
@@ -82,17 +107,9 @@ class MaskedActorCritic(RLModule):
             UnsupportedSpaceError: the spaces are others.
         """
         super().__init__(observation_space, action_space)
-        parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {}
-        if not isinstance(action_space, spaces.Discrete):
-            raise UnsupportedSpaceError(f"MaskedActorCritic: got actions of {action_space}, expected Discrete.")
-        mask = parts.get("action_mask")
-        if "observations" not in parts or mask is None or mask.shape != (int(action_space.n),):
-            raise UnsupportedSpaceError(
-                f"MaskedActorCritic: got observations of {observation_space}, expected a Dict with 'observations' and "
-                f"'action_mask' of shape ({action_space.n},), one number per action."
-            )
+        observations = unmasked_space("MaskedActorCritic", observation_space, action_space)
         settings = build_settings(ModelSettings, model_config, where="model_config")
-        self.networks = ActorCritic(parts["observations"], action_space, settings)
+        self.networks = ActorCritic(observations, action_space, settings)
 
     def initial_state(self, batch_size: int) -> Tree:
         """Return the state of the networks' memory."""

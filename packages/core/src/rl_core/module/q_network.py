@@ -106,6 +106,8 @@ class QNetwork(RLModule):
     """Action values, acted on greedily but for `epsilon`, a buffer that the algorithm sets."""
 
     settings_class: ClassVar[type[Settings] | None] = QNetworkSettings
+    settings_from_algorithm: ClassVar[bool] = True
+    values_class: ClassVar[type[QValues]] = QValues
     epsilon: Tensor
 
     def __init__(
@@ -134,7 +136,7 @@ class QNetwork(RLModule):
         self.max_seq_len = settings.model.max_seq_len
         num_actions = int(action_space.n)
         self.distribution = EpsilonGreedy(num_actions, noisy=settings.noisy)
-        self.q = QValues(observation_space, num_actions, settings)
+        self.q = self.values_class(observation_space, num_actions, settings)
         self.register_buffer("epsilon", torch.ones(()))
 
     def initial_state(self, batch_size: int) -> Tree:

@@ -54,6 +54,9 @@ class RLModule(nn.Module, ABC):
     without them."""
     settings_class: ClassVar[type[Settings] | None] = None
     """Settings that the constructor takes as its third argument, in place of keyword arguments; None for none."""
+    settings_from_algorithm: ClassVar[bool] = False
+    """Whether the algorithm makes those settings, of its section `training` and the `ModelSettings` that
+    `rl_module(model_config=...)` then is, also for classes derived from this one."""
     always_explores: ClassVar[bool] = False
     """Whether actions are drawn even where others take their mode, for modules that are random by their rules."""
     max_seq_len: int = 20

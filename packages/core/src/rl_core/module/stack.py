@@ -55,10 +55,15 @@ def _together(parameters: Sequence[Sequence[nn.Parameter]]) -> list[Tensor]:
 
 
 def can_stack(modules: Sequence[RLModule]) -> bool:
-    """Whether modules are of equal structure, and simple enough to be evaluated as one batch."""
+    """Whether modules are of equal structure, and simple enough to be evaluated as one batch.
+
+    A subclass may do so whose policy is evaluated as `ActorCritic`'s is.
+    """
     first = modules[0]
     return all(
-        type(module) is ActorCritic
+        isinstance(module, ActorCritic)
+        and type(module) is type(first)
+        and type(module).forward_policy is ActorCritic.forward_policy
         and module.is_plain
         and type(module.policy) is MLP
         and module.settings == getattr(first, "settings", None)

@@ -16,6 +16,7 @@ class TeamModule(RLModule):
     """Base of the modules that act for a group; `obs` reads what its members see, `agents` are their networks."""
 
     flatten_observations: ClassVar[bool] = False
+    settings_from_algorithm: ClassVar[bool] = True
     forbidden: ClassVar[float]
     """What a member's network says of an illegal action."""
 
