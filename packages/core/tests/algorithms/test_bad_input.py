@@ -38,7 +38,11 @@ def build(config, action_space):
 @pytest.mark.parametrize(
     ("config", "env", "parts"),
     [
-        (DQNConfig, "Pendulum-v1", ["DQN: got the action space Box", "expected Discrete", "a2c, ppo, sac, td3, tqc"]),
+        (
+            DQNConfig,
+            "Pendulum-v1",
+            ["DQN: got the action space Box", "expected Discrete", "a2c, appo, impala, ppo, sac, td3, tqc"],
+        ),
         (TD3Config, "CartPole-v1", ["TD3: got the action space Discrete(2)", "expected Box", "a2c, dqn, ppo, sac"]),
         (TQCConfig, "CartPole-v1", ["TQC: got the action space Discrete(2)", "expected Box", "a2c, dqn, ppo, sac"]),
     ],
@@ -53,7 +57,7 @@ def test_an_env_of_the_wrong_kind_names_the_algorithms_that_can(config, env, par
 @pytest.mark.parametrize("config", [DQNConfig, SACConfig, TD3Config, TQCConfig])
 @pytest.mark.parametrize("space", [MULTI, spaces.MultiBinary(2), spaces.Tuple([MULTI, MULTI])], ids=str)
 def test_composed_actions_are_for_policy_gradients(config, space):
-    with pytest.raises(UnsupportedSpaceError, match=r"Algorithms that can: a2c, ppo\."):
+    with pytest.raises(UnsupportedSpaceError, match=r"Algorithms that can: a2c, appo, impala, ppo\."):
         build(config, space)
 
 

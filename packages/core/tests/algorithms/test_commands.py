@@ -82,4 +82,4 @@ def test_a_wrong_kind_of_env_is_an_error_of_one_screen(capsys):
     assert main(["train", "dqn", "Pendulum-v1"]) == 2
     err = capsys.readouterr().err
     assert "Traceback" not in err
-    assert "Algorithms that can: a2c, ppo, sac, td3, tqc" in err
+    assert "Algorithms that can: a2c, appo, impala, ppo, sac, td3, tqc" in err

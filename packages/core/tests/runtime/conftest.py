@@ -9,6 +9,8 @@ ray = pytest.importorskip("ray")
 def _cluster():
     """A cluster of its own for this test process, with more CPUs than the machine may have."""
     os.environ["RAY_worker_niceness"] = "0"
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, resources={"simulator": 2})
+    if ray.is_initialized():  # by an example in this test process
+        ray.shutdown()
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, resources={"simulator": 2})
     yield
     ray.shutdown()

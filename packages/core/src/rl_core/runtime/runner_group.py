@@ -72,14 +72,18 @@ class RunnerGroup:
             ConfigError: Ray is missing, the cluster is too small, or the config cannot be sent to another process.
             EnvError: the env cannot be made there.
         """
-        setting = "num_env_runners" if purpose == "sampling" else "evaluation_num_env_runners"
-        self._ray = connect(f"{setting}={num_runners}")
+        num_evaluation = config.evaluation.settings.evaluation_num_env_runners
+        setting = f"num_env_runners={config.env_runners.settings.num_env_runners}"
+        if num_evaluation:
+            setting += f" with evaluation_num_env_runners={num_evaluation}"
+        self._ray = connect(setting)
         self._purpose: Purpose = purpose
         runners, faults = config.env_runners.settings, config.fault_tolerance.settings
         wanted = {"CPU": runners.num_cpus_per_env_runner, "GPU": runners.num_gpus_per_env_runner}
         wanted |= runners.custom_resources_per_env_runner
         wanted = {name: amount for name, amount in wanted.items() if amount}
-        require_resources(wanted, count=num_runners, what=f"{setting}={num_runners}")
+        count = config.env_runners.settings.num_env_runners + num_evaluation
+        require_resources(wanted, count=count, what=setting)
         self._timeout, self._restarts = runners.sample_timeout_s, faults.restart_failed_env_runners
         self._max_restarts = faults.max_num_env_runner_restarts
         self._actor = self._ray.remote(RunnerActor).options(

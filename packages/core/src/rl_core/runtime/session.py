@@ -29,7 +29,14 @@ def connect(what: str, *, num_cpus: int | None = None) -> Any:
 
     if not ray.is_initialized():
         os.environ.setdefault("RAY_worker_niceness", "0")  # 15 would let whatever else runs here starve the runners
-        ray.init(num_cpus=num_cpus, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+        address = None if "RAY_ADDRESS" in os.environ else "local"  # None might find what another program left behind
+        ray.init(
+            address=address,
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+        )
     register_tensors()
     return ray
 
