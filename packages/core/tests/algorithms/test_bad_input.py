@@ -43,8 +43,16 @@ def build(config, action_space):
             "Pendulum-v1",
             ["DQN: got the action space Box", "expected Discrete", "a2c, appo, impala, ppo, sac, td3, tqc"],
         ),
-        (TD3Config, "CartPole-v1", ["TD3: got the action space Discrete(2)", "expected Box", "a2c, dqn, ppo, sac"]),
-        (TQCConfig, "CartPole-v1", ["TQC: got the action space Discrete(2)", "expected Box", "a2c, dqn, ppo, sac"]),
+        (
+            TD3Config,
+            "CartPole-v1",
+            ["TD3: got the action space Discrete(2)", "expected Box", "a2c, appo, dqn, impala, ppo, sac"],
+        ),
+        (
+            TQCConfig,
+            "CartPole-v1",
+            ["TQC: got the action space Discrete(2)", "expected Box", "a2c, appo, dqn, impala, ppo, sac"],
+        ),
     ],
 )
 def test_an_env_of_the_wrong_kind_names_the_algorithms_that_can(config, env, parts):

@@ -27,7 +27,7 @@ def build(config, env="CartPole-v1", **env_config):
     )
 
 
-@pytest.mark.parametrize("config", [IMPALAConfig, APPOConfig])
+@pytest.mark.parametrize("config", [IMPALAConfig, pytest.param(APPOConfig, marks=pytest.mark.learning)])
 def test_each_rollout_is_learned_from_once_and_runners_do_not_run_away(config):
     algorithm = build(config())
     learned = []
@@ -48,6 +48,7 @@ def test_each_rollout_is_learned_from_once_and_runners_do_not_run_away(config):
     algorithm.stop()
 
 
+@pytest.mark.learning
 def test_learning_goes_on_while_a_runner_is_replaced():
     algorithm = build(IMPALAConfig(), CountEnv)
     algorithm.train()

@@ -27,7 +27,7 @@ class LogEpisodes(Callbacks):
         metrics.log_image("custom/map", np.eye(3))
 
 
-@pytest.mark.parametrize("kind", [PPOConfig, IMPALAConfig])
+@pytest.mark.parametrize("kind", [PPOConfig, pytest.param(IMPALAConfig, marks=pytest.mark.learning)])
 def test_connectors_and_callbacks_of_two_runners_log_into_the_result(kind):
     config = kind().environment(CountdownEnv).rl_module(model_config={"fcnet_hiddens": (4,)})
     config.env_runners(num_env_runners=2, num_envs_per_env_runner=2, env_to_module_connector=(LogRows(),))

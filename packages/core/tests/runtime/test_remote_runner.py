@@ -111,7 +111,9 @@ def test_statistics_of_connectors_are_merged_without_losing_or_doubling_any(buil
     assert counts == [observed] * 2
 
 
-@pytest.mark.parametrize("fault", ["kill", "hang", "raise"])
+@pytest.mark.parametrize(
+    "fault", ["kill", *(pytest.param(name, marks=pytest.mark.learning) for name in ("hang", "raise"))]
+)
 def test_a_runner_that_fails_is_replaced_while_the_other_goes_on(build, tmp_path, fault):
     algorithm = build(folder=str(tmp_path), fault=fault, settings={"sample_timeout_s": 1.5})
     before = processes(algorithm.sample())
@@ -127,6 +129,7 @@ def test_a_runner_that_fails_is_replaced_while_the_other_goes_on(build, tmp_path
     assert algorithm.train()["env_runners/num_env_runner_restarts"] == 1
 
 
+@pytest.mark.learning
 def test_a_process_killed_from_outside_costs_nothing_but_its_own_rollout(build):
     algorithm = build()
     algorithm.sample()
@@ -151,6 +154,7 @@ def test_runners_that_may_not_be_replaced_leave_the_others_alone_until_none_is_l
     running.stop()
 
 
+@pytest.mark.learning
 def test_an_env_that_fails_again_and_again_ends_the_run_with_its_own_words(build, tmp_path):
     algorithm = build(fault="raise", fault_at=3, always=True)
     with pytest.raises(EnvError, match="the simulator lost its licence"):
@@ -197,7 +201,11 @@ def test_evaluation_runners_share_the_episodes_and_one_that_dies_is_stood_in_for
     running.stop()
 
 
-@pytest.mark.parametrize(("unit", "count"), [("episodes", 13), ("timesteps", 1011)], ids=["13 episodes", "1011 steps"])
+@pytest.mark.parametrize(
+    ("unit", "count"),
+    [pytest.param("episodes", 13, marks=pytest.mark.learning), ("timesteps", 1011)],
+    ids=["13 episodes", "1011 steps"],
+)
 def test_evaluation_beside_training_is_exact_and_of_the_weights_before(unit, count):
     made = config("CartPole-v1", num_runners=1, num_envs=4, num_steps=64).env_runners(num_env_runners=0)
     made.evaluation(
@@ -224,6 +232,7 @@ def test_evaluation_beside_training_is_exact_and_of_the_weights_before(unit, cou
     longest.stop()
 
 
+@pytest.mark.learning
 def test_a_checkpoint_goes_on_with_another_number_of_runners(tmp_path):
     def make(num_runners):
         made = config(ObservationIsTimeEnv, num_runners=num_runners, num_envs=2, num_steps=6)
@@ -251,6 +260,7 @@ def test_a_checkpoint_goes_on_with_another_number_of_runners(tmp_path):
         other.stop()
 
 
+@pytest.mark.learning
 def test_runners_can_be_added_and_removed_during_a_run(build):
     algorithm = build()
     algorithm.train()

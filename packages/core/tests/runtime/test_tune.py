@@ -28,6 +28,7 @@ def test_resources_follow_from_the_config():
     assert tune_resources(more).bundles == [{"CPU": 1.0}, *[{"CPU": 0.5, "GPU": 0.25}] * 3]
 
 
+@pytest.mark.learning
 def test_a_trial_that_crashes_goes_on_from_its_checkpoint_and_the_settings_are_those_of_the_search(tmp_path):
     class CrashOnce(tune_trainable(config())):
         def step(self):
