@@ -4,6 +4,8 @@ Shows: asynchronous sampling. Each runner works up to two rollouts ahead; the le
 for the age of the policy that acted (`learner/default/policy_age`), and learns from each twice.
 Criterion: evaluation return of 475 (of 500) within 300,000 env steps.
 Command: python examples/tuned/cartpole_appo.py --as-test --seed 0
+Reached: on seeds 0, 1, 2: 500.0 each after 71,680, 46,080, 112,640 steps; how old policies are, and so what is learned,
+differs from run to run.
 """
 
 from rl_core import APPOConfig

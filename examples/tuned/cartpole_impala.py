@@ -3,6 +3,7 @@
 Shows: asynchronous sampling with V-trace, each rollout learned from once, as it comes.
 Criterion: evaluation return of 450 (of 500) within 2,000,000 env steps.
 Command: python examples/tuned/cartpole_impala.py --as-test --seed 0
+Reached: on seeds 0, 1, 2: 484.6, 483.4, 495.4 after 66,560, 107,520, 122,880 steps.
 """
 
 from rl_core import IMPALAConfig
