@@ -4,6 +4,7 @@ Shows: `tune.with_resources(function, tune_resources(config))`, and a trial that
 algorithms as it likes. The second phase goes on from the first one's checkpoint with another learning rate.
 Criterion: evaluation return of 475 (of 500) at the end.
 Command: python examples/ray_tune/custom_experiment.py --as-test --seed 0
+Reached: on seeds 0, 1, 2: 500.0 each (23 to 34 s, starting Ray included).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ Shows: with today's Ray a `progress_reporter` is silently ignored, so the table 
 gets every result. The figures of a policy are in results as `env_runners/policy_episode_return_mean/<policy>`.
 Criterion: evaluation return of 600, the sum of three agents, and the table was shown with a column for each policy.
 Command: python examples/ray_tune/custom_progress_reporter.py --as-test --seed 0
+Reached: on seeds 0, 1, 2: 1021.6, 787.0, 1216.6 after 15,360, 10,240, 15,360 steps.
 """
 
 from __future__ import annotations
