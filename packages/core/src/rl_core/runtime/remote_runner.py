@@ -14,6 +14,7 @@ from rl_core.rng import stream_seed
 from rl_core.runtime.runner_actor import Blueprint, Sample
 from rl_core.runtime.runner_group import Member, Request, RunnerGroup
 from rl_core.sampling.episodes import EpisodeStats
+from rl_core.sampling.evaluate import shares
 from rl_core.sampling.protocol import SingleRunner
 
 if TYPE_CHECKING:
@@ -120,9 +121,9 @@ class RemoteRunner:
 
     def evaluate(self, *, num_episodes: int = 0, num_steps: int = 0, seed: int, explore: bool) -> EpisodeStats:
         """Play exactly so many episodes or steps, each runner its share; another plays that of one that fails."""
-        share, rest = divmod(num_episodes or num_steps, self.num_runners)
+        counts = shares(num_episodes or num_steps, self.num_runners).tolist()
         unit = "num_episodes" if num_episodes else "num_steps"
-        due = {place: share + (place < rest) for place in range(self.num_runners) if share + (place < rest)}
+        due = {place: count for place, count in enumerate(counts) if count}
         results: dict[int, EpisodeStats] = {}
         asked: dict[Request, int] = {}
         while len(results) < len(due):
