@@ -90,7 +90,8 @@ class Policy:
             if hasattr(self.module, part):
                 delattr(self.module, part)
         self.module.requires_grad_(False)
-        for encoder in _image_encoders(self.module):
+        self._encoders = [part for part in self.module.modules() if isinstance(part, ImageEncoder)]
+        for encoder in self._encoders:
             encoder.hold_weights()
         self.shared: tuple[Tree, ...] = self.obs_chain.shared(self.obs_chain.initial_state(1))
         self.version = 0
@@ -151,6 +152,8 @@ class Policy:
     def set_weights(self, weights: Weights) -> None:
         """Take newer weights, and the connectors' statistics if they come along."""
         load_tensors(self.module, weights.tensors, what=f"version {weights.version}")
+        for encoder in self._encoders:
+            encoder.hold_weights()
         self.version = weights.version
         if weights.connector_state != ():
             self.shared = weights.connector_state
@@ -267,9 +270,6 @@ def load_tensors(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *
         with torch.no_grad():
             if own:
                 torch._foreach_copy_(list(own.values()), [tensors[name] for name in own])
-        for encoder in _image_encoders(module):
-            if encoder.holds_weights:
-                encoder.hold_weights()
         return
     problems = [f"{name} is missing" for name in own if name not in tensors]
     problems += [f"{name} is not in this module" for name in tensors if name not in own]
@@ -279,10 +279,6 @@ def load_tensors(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], *
         if name in tensors and tensors[name].shape != tensor.shape
     ]
     raise CheckpointError(f"The weights of {what} do not fit {type(module).__name__}: " + "; ".join(problems[:8]))
-
-
-def _image_encoders(module: torch.nn.Module) -> list[ImageEncoder]:
-    return [part for part in module.modules() if isinstance(part, ImageEncoder)]
 
 
 def with_required_connector(

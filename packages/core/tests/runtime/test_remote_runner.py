@@ -177,8 +177,8 @@ def test_what_cannot_be_sent_to_another_process_is_refused_at_once(build):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_cpus_per_env_runner": 3.0}, r"num_env_runners=2 needs 6 CPU \(3 each\), but the cluster has 4"),
-        ({"num_gpus_per_env_runner": 0.5}, r"needs 1 GPU \(0.5 each\), but the cluster has 0"),
+        ({"num_cpus_per_env_runner": 3.0}, r"needs 6 CPU \(num_env_runners=2 times 3\), but the cluster has 4"),
+        ({"num_gpus_per_env_runner": 0.5}, r"needs 1 GPU \(num_env_runners=2 times 0.5\), but the cluster has 0"),
         ({"custom_resources_per_env_runner": {"simulator": 2.0}}, r"needs 4 simulator \(2 each\), but .* has 2"),
     ],
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rl_core import AlgorithmConfig, Components, Extension, Policy
-from rl_core.algorithm.components import Context, Purpose, Updater, make_learner_chain, make_policy
+from rl_core.algorithm.components import Context, Purpose, Updater, make_learner_chain, make_policy, placed
 from rl_core.config.codec import Storable
 from rl_core.errors import ConfigError
 from rl_core.learning.optimizer import optimizer_factory
@@ -132,7 +132,7 @@ class MultiAgent(Extension):
         with initial_weights(stream_seed(seed, "module", CRITIC)):
             critic = CentralCritic(num_joint_features(layout), settings.critic_hiddens, settings.critic_activation)
         return CriticLearner(
-            critic.to(config.learners.settings.device),
+            placed(critic, config.learners.settings),
             settings,
             make_optimizer=optimizer_factory(own.learners.settings, settings),
             seed=stream_seed(seed, "learner", CRITIC),
@@ -148,7 +148,7 @@ class MultiAgent(Extension):
         module = policy.build_module(seed=stream_seed(seed, "module", name))
         module.load_state_dict(policy.module.state_dict(), strict=False)  # without what only the learner has
         return own.make_learner(
-            module.to(config.learners.settings.device),
+            placed(module, config.learners.settings),
             make_optimizer=optimizer_factory(own.learners.settings, own.training.settings),
             seed=stream_seed(seed, "learner", name),
             name=name,

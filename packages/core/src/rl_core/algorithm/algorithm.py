@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from rl_core._internal.allocator import keep_freed_memory
 from rl_core.algorithm.callbacks import CallbackList
-from rl_core.algorithm.components import Context, Purpose, listen_to_learners
+from rl_core.algorithm.components import Context, Purpose, Updater, listen_to_learners
 from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.algorithm.evaluation import Evaluator
 from rl_core.algorithm.registry import algorithms
@@ -33,6 +33,9 @@ from rl_core.rng import stream_seed
 from rl_core.sampling.episodes import EpisodeStats
 from rl_core.sampling.protocol import Runner
 from rl_core.storage import Location
+
+if TYPE_CHECKING:
+    from rl_core.runtime.learner_group import LearnerGroup
 
 TIMERS = ("sample_s", "update_s", "publish_s", "evaluate_s")
 LARGE_MODULE = 1_000_000
@@ -65,10 +68,9 @@ class Algorithm:
         if sinks := config.reporting.settings.sinks:
             self.callbacks.members.append(SinkCallbacks(sinks))
         self._context = Context(callbacks=self.callbacks, metrics=self.metrics)
-        components = self.config.components()
         self.env_runner = self._make_runner("sampling", self.config.env_runners.settings.num_env_runners)
-        self.learner = components.learner(self.config, self.env_runner)
-        listen_to_learners(self.learner, self.callbacks, self.metrics)
+        self._learner_group: LearnerGroup | None = None
+        self.learner: Updater = self._make_learner()
         self._checkpoints = CheckpointWriter()
         self._set_num_threads()
         keep_freed_memory()
@@ -100,6 +102,17 @@ class Algorithm:
 
             return RemoteRunner(self.config, purpose, num_runners, self.metrics)
         return self.config.components().env_runner(self.config, purpose, self._context)
+
+    def _make_learner(self) -> Updater:
+        """Build what learns: in this process, or a group of remote learners."""
+        if self.config.learners.settings.num_learners:
+            from rl_core.runtime.learner_group import LearnerGroup
+
+            self._learner_group = LearnerGroup(self.config, self.env_runner, self.metrics)
+            return self._learner_group
+        learner = self.config.components().learner(self.config, self.env_runner)
+        listen_to_learners(learner, self.callbacks, self.metrics)
+        return learner
 
     def _set_num_threads(self) -> None:
         """Give torch the threads that the config asks for."""
@@ -464,4 +477,6 @@ class Algorithm:
         self.callbacks.call("on_algorithm_stop", algorithm=self)
         self.env_runner.close()
         self.evaluator.close()
+        if self._learner_group is not None:
+            self._learner_group.close()
         self.wait_for_checkpoints()

@@ -11,12 +11,14 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from gymnasium.spaces import Space
+from torch import nn
 
 from rl_core.algorithm.callbacks import CallbackList
 from rl_core.config.codec import Storable
+from rl_core.config.settings import LearnerSettings
 from rl_core.connect.chain import ActionChain
 from rl_core.connect.required import ActionToEnv
 from rl_core.env.check import check_env
@@ -178,19 +180,40 @@ def make_policy(
 def make_learner(config: AlgorithmConfig, runner: Runner) -> Updater:
     """Build the in-process learner of the runner's only policy."""
     ((name, policy),) = runner.policies.items()
-    device, seed = config.learners.settings.device, config.debugging.settings.seed
+    seed = config.debugging.settings.seed
     module = policy.build_module(seed=stream_seed(seed, "module"))
-    try:
-        module.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"learners.device: got {device!r}, which torch cannot use here: {error}") from error
     return config.make_learner(
-        module,
+        placed(module, config.learners.settings),
         make_optimizer=optimizer_factory(config.learners.settings, config.training.settings),
         seed=stream_seed(seed, "learner", name),
         name=name,
         connectors=make_learner_chain(config, policy, stream_seed(seed, "learner connectors", name)),
     )
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def placed(module: M, settings: LearnerSettings) -> M:
+    """Bring a module to where and how it is to be trained.
+
+    Raises:
+        ConfigError: torch cannot use the device here.
+    """
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if settings.num_gpus_per_learner else "cpu"
+    try:
+        module.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"learners.device: got {settings.device!r} with num_gpus_per_learner={settings.num_gpus_per_learner:g}, "
+            f"which is {device!r} and torch cannot use here: {error}. Set device='cpu' to learn without a GPU."
+        ) from error
+    if settings.torch_compile:
+        for part in module.children():
+            part.compile()
+    return module
 
 
 def listen_to_learners(updater: Updater, callbacks: CallbackList, metrics: MetricsLogger) -> None:

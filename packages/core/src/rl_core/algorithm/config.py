@@ -111,17 +111,19 @@ class AlgorithmConfig:
         Raises:
             ConfigError: the rollout's size is set twice, to different values.
         """
-        settings, batch = self.env_runners.settings, self.training.settings.train_batch_size_per_learner
+        settings, num_learners = self.env_runners.settings, max(1, self.learners.settings.num_learners)
+        batch = self.training.settings.train_batch_size_per_learner * num_learners
         num_runners = max(1, settings.num_env_runners)
         num_envs, num_steps = num_runners * settings.num_envs_per_env_runner, settings.rollout_fragment_length
         if num_steps == "auto":
             return -(-batch // num_envs)
         if num_steps * num_envs != batch:
             runners = f" times num_env_runners={num_runners}" if num_runners > 1 else ""
+            learners = f" times num_learners={num_learners}" if num_learners > 1 else ""
             raise ConfigError(
                 f"rollout_fragment_length={num_steps} times num_envs_per_env_runner="
                 f"{settings.num_envs_per_env_runner}{runners} is {num_steps * num_envs}, but "
-                f"train_batch_size_per_learner={batch}. Set it to {num_steps * num_envs}, or leave "
+                f"train_batch_size_per_learner={batch // num_learners}{learners} is {batch}. Make them equal, or leave "
                 "rollout_fragment_length at 'auto'."
             )
         return num_steps

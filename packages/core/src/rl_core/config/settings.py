@@ -14,6 +14,7 @@ from rl_core.module.settings import ModelSettings
 
 Positive = Annotated[int, Range(ge=1)]
 Fraction = Annotated[float, Range(ge=0, le=1)]
+Precision = Literal["float32", "bfloat16-mixed", "float16-mixed", "bfloat16-true", "float16-true"]
 Schedule = float | tuple[tuple[float, float], ...]
 """A constant, or points `((env_step, value), ...)` joined by straight lines and constant outside."""
 
@@ -72,6 +73,8 @@ class EnvRunnerSettings(Settings):
     """Observation (and reward) connectors, in order, before the required ones."""
     module_to_env_connector: tuple[Any, ...] = ()
     """Action connectors, in order, before the required one."""
+    inference_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What policies act in, with their weights cast once per version: half precision pays for large nets."""
     bad_observations: Literal["raise", "drop"] = "raise"
     """Where a connector cannot use an observation (bytes that do not decode, NaN): `raise` ends the run; `drop` ends
     that slot's segment, leaves the step out of training, and counts it in `env_runners/num_bad_observations`."""
@@ -90,11 +93,14 @@ class TrainingSettings(Settings):
     adam_epsilon: Annotated[float, Range(gt=0)] = 1e-5
     """Added to Adam's denominator. Source: Huang et al. 2022, core detail 3."""
     train_batch_size_per_learner: Positive = 2048
-    """Env steps per iteration. Source: Schulman et al. 2017, table 3."""
+    """Env steps per iteration, for each of `num_learners`. Source: Schulman et al. 2017, table 3."""
     grad_clip: Annotated[float, Range(gt=0)] | None = 0.5
     """Bound of the gradient, None for none. Source: Huang et al. 2022, core detail 11."""
     grad_clip_by: Literal["global_norm", "norm", "value"] = "global_norm"
     """Bound the norm of all gradients together, of each tensor, or each number."""
+    precision: Precision = "float32"
+    """What the learner computes in. `-mixed`: products in half precision, weights in float32. `-true`: weights and
+    gradients in half precision as well; the optimizer keeps a copy in float32. float16 scales its losses."""
 
     def check(self) -> None:
         """Check the learning rate's schedule."""
@@ -116,10 +122,22 @@ class ReportingSettings(Settings):
 class LearnerSettings(Settings):
     """Section `learners`: where and with what the update runs."""
 
-    device: str = "cpu"
-    """Torch device of the learner, such as `cpu` or `cuda:0`. Sampling stays on the CPU."""
+    num_learners: Annotated[int, Range(ge=0)] = 0
+    """Learners in processes of their own, on any machine of a Ray cluster: each learns from its share of the env slots,
+    and they average their gradients before every optimiser step. 0 learns in the algorithm's process."""
+    num_cpus_per_learner: Annotated[float, Range(ge=0)] = 1.0
+    """CPUs that Ray reserves for each remote learner, and its torch threads (at least one)."""
+    num_gpus_per_learner: Annotated[float, Range(ge=0)] = 0.0
+    """GPUs, or a part of one, that Ray reserves for each learner; of `num_learners=0`, for the algorithm's process."""
+    learner_timeout_s: Annotated[float, Range(gt=0)] = 60.0
+    """A remote learner that lets the others wait longer than this counts as hung and is replaced."""
+    device: str = "auto"
+    """Torch device of the learner, such as `cpu` or `cuda:0`. `auto` is a GPU where `num_gpus_per_learner` asks for
+    one, else the CPU. Sampling stays on the CPU."""
+    torch_compile: bool = False
+    """Compile the module of the learner with `torch.compile`: worth its minutes for large nets only."""
     num_threads: Positive | Literal["auto"] = "auto"
-    """Torch threads of this process. `auto` is OMP_NUM_THREADS where the user set it, else 1 below a million
+    """Torch threads of the algorithm's process. `auto` is OMP_NUM_THREADS where the user set it, else 1 below a million
     parameters and all cores above: small nets are slower with several threads."""
     optimizer_fn: Callable[..., Any] | None = None
     """A function `(parameters, settings)` that returns a torch optimizer, or several for groups of parameters.
@@ -239,6 +257,9 @@ class FaultToleranceSettings(Settings):
     left."""
     max_num_env_runner_restarts: Annotated[int, Range(ge=0)] = 1000
     """Replacements in the whole run; runners that fail later are lost."""
+    restart_failed_learners: bool = True
+    """Replace remote learners that died or hung, with the state of the others, or with the weights published last if
+    none is left. What the update that failed had not learned yet is skipped. False raises."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rl_core.config.check import Range
 from rl_core.config.settings import Fraction, Positive, Schedule, TrainingSettings, check_schedule
 from rl_core.errors import ConfigError, NonFiniteError
+from rl_core.learning.backward import Backward
 from rl_core.learning.learner_chain import LearnerChain, restore_connectors
 from rl_core.learning.minibatch import minibatches
 from rl_core.learning.optimizer import OptimizerFactory
@@ -34,6 +35,8 @@ class MinibatchSettings(TrainingSettings):
     """Samples per optimiser step; the batch is split evenly into minibatches of at most this many. Source: as above."""
     target_kl: Annotated[float, Range(gt=0)] | None = None
     """Stop the epochs of an update when the `kl` that the loss reports exceeds 1.5 times this; None never."""
+    gradient_accumulation_steps: Positive = 1
+    """Pieces that a minibatch is computed in, one after the other, to save memory: the gradient is the same."""
 
     def check(self) -> None:
         """Check the learning rate's schedule and that a minibatch fits into the batch."""
@@ -42,6 +45,11 @@ class MinibatchSettings(TrainingSettings):
             raise ConfigError(
                 f"minibatch_size: got {self.minibatch_size}, expected at most train_batch_size_per_learner, which is "
                 f"{self.train_batch_size_per_learner}. Set both."
+            )
+        if self.gradient_accumulation_steps > self.minibatch_size:
+            raise ConfigError(
+                f"gradient_accumulation_steps: got {self.gradient_accumulation_steps}, expected at most "
+                f"minibatch_size, which is {self.minibatch_size}."
             )
 
 
@@ -103,7 +111,10 @@ class ModuleLearner(Protocol):
     def module(self) -> nn.Module:
         """What it trains."""
 
-    version: int
+    @property
+    def version(self) -> int:
+        """Counts its updates."""
+
     on_update_end: Callable[[Any, Metrics], None] | None
     """Called with the learner and the figures of each update before they are returned; None saves that."""
 
@@ -147,6 +158,7 @@ class Learner(Generic[S]):
         self.settings = settings
         self.objective = objective
         self.name = name
+        self.backward = Backward(settings.precision, module)
         self.optimizer = make_optimizer(trainable(module))
         self.generator = torch.Generator().manual_seed(seed)
         self._published = acting_tensors(module)  # the optimizer works in place: they stay the same tensors
@@ -169,33 +181,36 @@ class Learner(Generic[S]):
             NonFiniteError: a loss or gradient became NaN or infinite; that step was not taken.
         """
         settings = self.objective.settings_at(self.settings, self.env_steps)
-        assert isinstance(settings.lr, float), "settings_at reads the schedule"
-        connected: Metrics = {}
-        if self.connectors is not None:
-            rollout, connected = self.connectors(rollout)
-        device = self.optimizer.parameters[0].device
-        if rollout.reward.device != device:
-            rollout = to_device(rollout, device)
-        batch, metrics = self.objective.prepare(self.module, rollout, settings)
+        rollout, connected = self._received(rollout)
+        backward, lr = self.backward, cast(float, settings.lr)
+        with backward.autocast:
+            batch, metrics = self.objective.prepare(self.module, rollout, settings)
         reports: list[Tensor] = []
         norms: list[float] = []
-        lr = settings.lr
         report: Mapping[str, Tensor] = {}
         stopped = False
-        num_epochs, size = settings.num_epochs, settings.minibatch_size
-        for minibatch in minibatches(batch, size=size, num_epochs=num_epochs, generator=self.generator):
-            loss, report = self.objective.loss(self.module, minibatch, settings)
+        is_plain = backward.is_plain and settings.gradient_accumulation_steps == 1
+        num_epochs, size, peers = settings.num_epochs, settings.minibatch_size, backward.peers
+        for minibatch in minibatches(batch, size=size, num_epochs=num_epochs, generator=self.generator, peers=peers):
+            self.optimizer.zero_grad()
+            if is_plain:
+                loss, report = self.objective.loss(self.module, minibatch, settings)
+                loss.backward()  # type: ignore[no-untyped-call]
+            else:
+                loss, report = backward.minibatch(self, minibatch, settings)
             reports.append(torch.stack(tuple(report.values())))
             if settings.target_kl is not None and float(report["kl"]) > 1.5 * settings.target_kl:
                 stopped = True
                 break
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            norms.append(self.optimizer.clip(settings.grad_clip, settings.grad_clip_by))
-            if not math.isfinite(norms[-1] + loss.item()):
-                raise NonFiniteError(_describe_failure(self.name, loss.item(), norms[-1], minibatch))
-            lr = self.optimizer.step(settings.lr)
-        metrics |= dict(zip(report, torch.stack(reports).mean(0).tolist(), strict=True))
+            norm = self.optimizer.clip(settings.grad_clip, settings.grad_clip_by)
+            if not math.isfinite(norm + loss.item()):
+                if backward.overflowed():
+                    continue
+                raise NonFiniteError(_describe_failure(self.name, loss.item(), norm, minibatch))
+            norms.append(norm)
+            lr = self.optimizer.step(cast(float, settings.lr))
+        if reports:  # of several learners one may have no samples; then none takes a step
+            metrics |= dict(zip(report, torch.stack(reports).mean(0).tolist(), strict=True))
         metrics |= {
             "grad_norm": sum(norms) / max(len(norms), 1),
             "num_minibatches": float(len(norms)),
@@ -213,6 +228,14 @@ class Learner(Generic[S]):
             self.on_update_end(self, result)
         return result
 
+    def _received(self, rollout: Rollout) -> tuple[Rollout, Metrics]:
+        """Run the learner connectors, and bring a rollout to the device of the module."""
+        connected: Metrics = {}
+        if self.connectors is not None:
+            rollout, connected = self.connectors(rollout)
+        device = self.optimizer.parameters[0].device
+        return (rollout if rollout.reward.device == device else to_device(rollout, device)), connected
+
     def weights(self) -> Weights:
         """Publish what acting needs of the module: views of the tensors, not copies."""
         return Weights(version=self.version, tensors=self._published)
@@ -223,6 +246,7 @@ class Learner(Generic[S]):
             "learner_only": learner_only_tensors(self.module),
             "connectors": [] if self.connectors is None else self.connectors.get_state(),
             "optimizer": self.optimizer.get_state(),
+            "backward": self.backward.get_state(),
             "generator": self.generator.get_state(),
             "version": self.version,
             "env_steps": self.env_steps,
@@ -237,6 +261,7 @@ class Learner(Generic[S]):
         """
         restore_connectors(self.connectors, state["connectors"])
         self.optimizer.set_state(state["optimizer"])
+        self.backward.set_state(state["backward"])
         self.generator.set_state(state["generator"])
         self.version, self.env_steps = state["version"], state["env_steps"]
         self.settings = dataclasses.replace(self.settings, **state["adaptive"])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rl_core.config.settings import LearnerSettings, TrainingSettings
 from rl_core.errors import CheckpointError
@@ -25,6 +25,10 @@ class Optimizer(Protocol):
 
     parameters: list[nn.Parameter]
     """What it trains."""
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """The gradients of all parameters, in as few tensors as there are; to be changed in place."""
 
     def zero_grad(self) -> None:
         """Clear the gradients."""
@@ -62,7 +66,8 @@ BETAS = (0.9, 0.999)
 class FlatAdam:
     """Adam with gradient clipping, for parameters of one dtype and device.
 
-    After construction `parameter.data` and `parameter.grad` of each trainable parameter are views of flat buffers.
+    After construction `parameter.data` and `parameter.grad` of each trainable parameter are views of flat buffers. Of
+    parameters in half precision it keeps what they are rounded by: most steps are too small for them.
 
     Source: Kingma and Ba 2015, algorithm 1; agrees with `torch.optim.Adam`.
     """
@@ -85,8 +90,11 @@ class FlatAdam:
         self.epsilon = epsilon
         self.flat = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
         self.grad = torch.zeros_like(self.flat)
-        self.mean = torch.zeros_like(self.flat)
-        self.mean_square = torch.zeros_like(self.flat)
+        self.is_half = self.flat.dtype in (torch.bfloat16, torch.float16)
+        wide = torch.float32 if self.is_half else self.flat.dtype
+        self.mean = torch.zeros_like(self.flat, dtype=wide)
+        self.mean_square = torch.zeros_like(self.mean)
+        self.rounded_by = torch.zeros_like(self.mean) if self.is_half else self.mean.new_zeros(0)
         self.num_steps = torch.zeros((), dtype=torch.float32, device=self.flat.device)
         self._bind()
 
@@ -98,13 +106,18 @@ class FlatAdam:
             parameter.data = value.view(parameter.shape)
             parameter.grad = grad.view(parameter.shape)
 
+    @property
+    def gradients(self) -> list[Tensor]:
+        """The gradients of all parameters, as one tensor."""
+        return [self.grad]
+
     def zero_grad(self) -> None:
         """Clear the gradients in place."""
         self.grad.zero_()
 
     def clip(self, bound: float | None, by: ClipBy) -> float:
         """Bound the gradient in place and return its global norm before that (NaN or inf where it is not finite)."""
-        norm = float(torch.linalg.vector_norm(self.grad))
+        norm = float(torch.linalg.vector_norm(self.grad, dtype=self.mean.dtype))
         if bound is None or not math.isfinite(norm):
             return norm
         if by == "value":
@@ -123,9 +136,10 @@ class FlatAdam:
     def step(self, lr: float) -> float:
         """Apply one update with learning rate `lr`, and return that."""
         self.num_steps += 1
+        exact = self.flat.float().add_(self.rounded_by) if self.is_half else self.flat
         torch._fused_adam_(
-            [self.flat],
-            [self.grad],
+            [exact],
+            [self.grad.float() if self.is_half else self.grad],
             [self.mean],
             [self.mean_square],
             [],
@@ -138,14 +152,17 @@ class FlatAdam:
             amsgrad=False,
             maximize=False,
         )
+        if self.is_half:
+            self.flat.copy_(exact)
+            torch.sub(exact, self.flat, out=self.rounded_by)
         return lr
 
     def get_state(self) -> dict[str, Any]:
-        """Return the running means and the step count."""
-        return {"mean": self.mean.clone(), "mean_square": self.mean_square.clone(), "num_steps": self.num_steps.clone()}
+        """Return the running means, the step count, and what parameters in half precision are rounded by."""
+        return {name: getattr(self, name).clone() for name in ("mean", "mean_square", "num_steps", "rounded_by")}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `get_state` gave.
+        """Take back what `get_state` gave, of parameters in whatever precision.
 
         Raises:
             CheckpointError: the state is of a module with another number of parameters.
@@ -158,3 +175,6 @@ class FlatAdam:
                 raise CheckpointError(f"Optimiser state {name!r}: got {shape}, expected {tuple(own.shape)}.")
         for name in names:
             getattr(self, name).copy_(state[name])
+        if self.is_half:
+            given = state["rounded_by"]
+            self.rounded_by.copy_(given) if len(given) else self.rounded_by.zero_()

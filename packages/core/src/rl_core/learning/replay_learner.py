@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_core.errors import ConfigError, NonFiniteError
+from rl_core.learning.backward import Backward
 from rl_core.learning.learner import Metrics, acting_tensors, learner_only_tensors, to_device, trainable
 from rl_core.learning.learner_chain import LearnerChain, restore_connectors
 from rl_core.learning.optimizer import Optimizer, OptimizerFactory
@@ -106,6 +107,7 @@ class ReplayLearner(Generic[S]):
         self.settings = settings
         self.objective = objective
         self.name = name
+        self.backward = Backward(settings.precision, module)
         parameters = trainable(module)
         _check_parts(module, objective, parameters)
         self.optimizers: dict[str, Optimizer] = {
@@ -193,24 +195,28 @@ class ReplayLearner(Generic[S]):
     def _gradient_step(self, buffer: ReplayBuffer) -> Tensor:
         """Draw a batch, step each group's optimizer, let the targets follow; return the figures to report."""
         settings, step = self.settings, self.num_gradient_steps
-        batch = self._draw(buffer)
-        losses = self.objective.losses(
-            self.module, self.targets, batch, settings, Draw(generator=self.generator, step=step)
-        )
+        batch, draw = self._draw(buffer), Draw(generator=self.generator, step=step)
+        with self.backward.autocast:
+            losses = self.objective.losses(self.module, self.targets, batch, settings, draw)
         figures: dict[str, Tensor | float] = dict(losses.report)
         for group, loss in losses.by_group.items():
             optimizer = self.optimizers[group]
             optimizer.zero_grad()
-            loss.backward(inputs=optimizer.parameters)  # type: ignore[no-untyped-call]
-        for group, loss in losses.by_group.items():
-            norm = self.optimizers[group].clip(settings.grad_clip, settings.grad_clip_by)
-            if not math.isfinite(norm + loss.item()):
-                raise NonFiniteError(
-                    f"Learner {self.name!r}: in gradient step {step} the {group} loss was {loss.item():g} and its "
-                    f"gradient norm {norm:g}, which is not finite; that step was not taken. Lower the learning rate, "
-                    "bound the rewards, or set grad_clip."
-                )
-            figures[f"grad_norm_{group}"] = norm
+            self.backward(loss, inputs=optimizer.parameters)
+        norms: dict[str, float] = {}
+        for group in losses.by_group:
+            self.backward.finish(self.optimizers[group])
+            norms[group] = self.optimizers[group].clip(settings.grad_clip, settings.grad_clip_by)
+        figures |= {f"grad_norm_{group}": norm for group, norm in norms.items()}
+        bad = [group for group, loss in losses.by_group.items() if not math.isfinite(norms[group] + loss.item())]
+        if bad and self.backward.overflowed():
+            losses = Losses({}, {}, losses.td_error)  # the gradient step goes on without the optimizers'
+        elif bad:
+            raise NonFiniteError(
+                f"Learner {self.name!r}: in gradient step {step} the {bad[0]} loss was "
+                f"{losses.by_group[bad[0]].item():g} and its gradient norm {norms[bad[0]]:g}, which is not finite; "
+                "that step was not taken. Lower the learning rate, bound the rewards, or set grad_clip."
+            )
         for group in losses.by_group:
             self.optimizers[group].step(self._lr(group))
         if losses.td_error is not None and settings.replay_buffer_config.type == "prioritized":
@@ -278,6 +284,7 @@ class ReplayLearner(Generic[S]):
             "learner_only": learner_only_tensors(self.module),
             "connectors": [] if self.connectors is None else self.connectors.get_state(),
             "optimizers": {group: optimizer.get_state() for group, optimizer in self.optimizers.items()},
+            "backward": self.backward.get_state(),
             "targets": {part: dict(target.state_dict()) for part, target in self.targets.items()},
             "generator": self.generator.get_state(),
             "buffer": self.buffer.get_state() if saved and self.buffer is not None else None,
@@ -299,6 +306,7 @@ class ReplayLearner(Generic[S]):
         restore_connectors(self.connectors, state["connectors"])
         for group, optimizer in self.optimizers.items():
             optimizer.set_state(state["optimizers"][group])
+        self.backward.set_state(state["backward"])
         for part, target in self.targets.items():
             target.load_state_dict(dict(state["targets"][part]))
         self.generator.set_state(state["generator"])

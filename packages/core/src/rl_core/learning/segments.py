@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from rl_core.records import Batch
-from rl_core.tree import tree_map
+from rl_core.tree import tree_leaves, tree_map
+
+if TYPE_CHECKING:
+    from rl_core.learning.peers import Peers
 
 
 def cut_segments(done: Tensor, valid: Tensor | None, length: int) -> Tensor:
@@ -45,7 +49,9 @@ def cut_segments(done: Tensor, valid: Tensor | None, length: int) -> Tensor:
     return torch.where(inside, index, -1)
 
 
-def segment_minibatches(batch: Batch, *, size: int, num_epochs: int, generator: torch.Generator) -> Iterator[Batch]:
+def segment_minibatches(
+    batch: Batch, *, size: int, num_epochs: int, generator: torch.Generator, peers: Peers | None = None
+) -> Iterator[Batch]:
     """Yield minibatches of whole segments, every segment once per epoch.
 
     Args:
@@ -53,12 +59,17 @@ def segment_minibatches(batch: Batch, *, size: int, num_epochs: int, generator: 
         size: Samples of a minibatch, on average at most.
         num_epochs: Passes over the segments, each in an order of its own.
         generator: Source of the orders.
+        peers: As in `minibatches`.
     """
     segments = batch.segments
     assert segments is not None
     inside = segments >= 0
     num_segments, num_samples = len(segments), int(inside.sum())
     num_parts = min(-(-num_samples // size), num_segments)
+    if peers is not None:
+        num_parts = peers.smallest(num_parts)
+    if not num_parts:
+        return
     sizes = [num_segments * (part + 1) // num_parts - num_segments * part // num_parts for part in range(num_parts)]
     lengths = inside.sum(1)
     for _ in range(num_epochs):
@@ -66,6 +77,33 @@ def segment_minibatches(batch: Batch, *, size: int, num_epochs: int, generator: 
         for chosen in torch.split(order, sizes):
             longest = int(lengths[chosen].max())
             yield _gather(batch, segments[chosen, :longest].t())
+
+
+def segment_pieces(minibatch: Batch, real: Tensor, num_pieces: int) -> list[Batch]:
+    """Cut a minibatch of segments into pieces of about as many segments each, or fewer if there are too few.
+
+    Args:
+        minibatch: As `segment_minibatches` yields them.
+        real: Its positions of samples.
+        num_pieces: How many.
+    """
+    num_segments = next(tree_leaves(minibatch.obs)).shape[1]
+    ends = [num_segments * piece // num_pieces for piece in range(num_pieces + 1)]
+    step, segment = real // num_segments, real % num_segments
+    pieces = []
+    for start, end in pairwise(ends):
+        ours = ((segment >= start) & (segment < end)).nonzero().squeeze(-1)
+        if not len(ours):
+            continue
+        columns: dict[str, Any] = {
+            field.name: tree_map(lambda leaf, ours=ours: leaf.index_select(0, ours), getattr(minibatch, field.name))
+            for field in dataclasses.fields(minibatch)
+            if field.name not in ("obs", "state", "segments", "real")
+        }
+        columns["obs"] = tree_map(lambda leaf, cut=slice(start, end): leaf[:, cut], minibatch.obs)
+        columns["state"] = tree_map(lambda leaf, cut=slice(start, end): leaf[cut], minibatch.state)
+        pieces.append(Batch(**columns, real=step[ours] * (end - start) + segment[ours] - start))
+    return pieces
 
 
 def without_padding(dist_inputs: Tensor, value: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:

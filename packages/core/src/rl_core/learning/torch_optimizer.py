@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rl_core.config.settings import LearnerSettings, TrainingSettings
 from rl_core.errors import CheckpointError, ConfigError
@@ -51,6 +51,14 @@ class TorchOptimizer:
                 f"learners.optimizer_fn: no optimizer has the parameters {forgotten}, so they would never be trained. "
                 "Put them into one, or freeze them with requires_grad_(False)."
             )
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """The gradients of the parameters, zeros where a loss does not depend on one: other learners' may."""
+        for parameter in self.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
 
     def zero_grad(self) -> None:
         """Clear the gradients."""

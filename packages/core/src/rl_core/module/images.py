@@ -59,11 +59,6 @@ class ImageEncoder(Encoder):
         """Map `[N, C, H, W]` to `[N, F]`."""
         raise NotImplementedError
 
-    @property
-    def holds_weights(self) -> bool:
-        """Whether `hold_weights` has been called, and so has to be after each change of the weights."""
-        return bool(self._held)
-
     def hold_weights(self) -> None:
         """Cast the weights to bfloat16 once, for acting: in small batches the casts would take most of the time.
 

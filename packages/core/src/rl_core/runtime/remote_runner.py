@@ -46,7 +46,7 @@ class RemoteRunner:
         """Take over what the runners say of themselves."""
         self.layout = blueprint.layout
         self.episodes: EpisodeStats = blueprint.episodes
-        self._join = blueprint.join
+        self._join, self._split = blueprint.join, blueprint.split
         self._policies = dict(blueprint.policies)
         self._is_single = isinstance(blueprint.weights, Weights)
         self._published = self.group.put(blueprint.weights)
@@ -93,6 +93,10 @@ class RemoteRunner:
         for sample in samples:
             self._metrics.merge(sample.metrics)
         return self._join(rollouts)
+
+    def split(self, rollout: Any, num_parts: int) -> list[Any]:
+        """Cut a rollout into parts for learners that share it."""
+        return self._split(rollout, num_parts)
 
     def _request(self, member: Member) -> None:
         """Ask a runner for a rollout, with the newest weights if it has others."""

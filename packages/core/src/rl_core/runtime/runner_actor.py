@@ -50,6 +50,8 @@ class Blueprint:
     """As the runner's `get_weights` gives them."""
     join: Callable[[Sequence[Any]], Any]
     """The runner's own."""
+    split: Callable[[Any, int], list[Any]]
+    """The runner's own."""
     episodes: EpisodeStats
     """None yet, with the names of the parts there will be."""
     layout: Any
@@ -92,6 +94,7 @@ class RunnerActor:
             policies=dict(runner.policies),
             weights=runner.get_weights(),
             join=runner.join,
+            split=runner.split,
             episodes=runner.episodes,
             layout=runner.layout,
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rl_core.algorithm.components import Purpose
 from rl_core.errors import CheckpointError, ConfigError, NonFiniteError, UnsupportedSpaceError, WorkerError
 from rl_core.runtime.runner_actor import Blueprint, RunnerActor
-from rl_core.runtime.session import cause_of, connect, require_resources
+from rl_core.runtime.session import cause_of, connect, require_resources, send_config, wanted_by_runner
 
 if TYPE_CHECKING:
     from rl_core.algorithm.config import AlgorithmConfig
@@ -72,24 +72,17 @@ class RunnerGroup:
             ConfigError: Ray is missing, the cluster is too small, or the config cannot be sent to another process.
             EnvError: the env cannot be made there.
         """
-        num_evaluation = config.evaluation.settings.evaluation_num_env_runners
-        setting = f"num_env_runners={config.env_runners.settings.num_env_runners}"
-        if num_evaluation:
-            setting += f" with evaluation_num_env_runners={num_evaluation}"
-        self._ray = connect(setting)
+        self._ray = connect(f"num_env_runners={num_runners}")
         self._purpose: Purpose = purpose
         runners, faults = config.env_runners.settings, config.fault_tolerance.settings
-        wanted = {"CPU": runners.num_cpus_per_env_runner, "GPU": runners.num_gpus_per_env_runner}
-        wanted |= runners.custom_resources_per_env_runner
-        wanted = {name: amount for name, amount in wanted.items() if amount}
-        count = config.env_runners.settings.num_env_runners + num_evaluation
-        require_resources(wanted, count=count, what=setting)
+        require_resources(config)
+        wanted = wanted_by_runner(config)
         self._timeout, self._restarts = runners.sample_timeout_s, faults.restart_failed_env_runners
         self._max_restarts = faults.max_num_env_runner_restarts
         self._actor = self._ray.remote(RunnerActor).options(
             num_cpus=wanted.pop("CPU", 0), num_gpus=wanted.pop("GPU", 0), resources=wanted or None, max_restarts=0
         )
-        self._config = self._send(config)
+        self._config = send_config(config)
         self.num_restarts = 0
         """Runners that were replaced so far."""
         self._lost: list[Request] = []
@@ -102,22 +95,6 @@ class RunnerGroup:
         except BaseException:
             self.stop()
             raise
-
-    def _send(self, config: AlgorithmConfig) -> Any:
-        """Put the config where all runners can read it.
-
-        Raises:
-            ConfigError: something in it cannot be pickled.
-        """
-        for name, value in config.diff().items():
-            try:
-                self._ray.cloudpickle.dumps(value)
-            except Exception as error:
-                raise ConfigError(
-                    f"{name}: {value!r} cannot be sent to another process: {error}. Give a class, or a function that "
-                    "makes what holds open files, locks or connections."
-                ) from error
-        return self._ray.put(config)
 
     def _start(self, index: int, *, generation: int = 0, failures: int = 0) -> Member:
         handle = self._actor.remote(self._config, self._purpose, (index, generation))
@@ -275,7 +252,7 @@ class RunnerGroup:
 
     def change_config(self, config: AlgorithmConfig) -> Blueprint:
         """Build runners by another config from now on; returns how one of those there are describes itself."""
-        self._config = self._send(config)
+        self._config = send_config(config)
         blueprint: Blueprint = self._ray.get(self.ready()[0].handle.describe.remote())
         return blueprint
 

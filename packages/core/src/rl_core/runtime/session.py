@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from rl_core.errors import ConfigError, WorkerError
+
+if TYPE_CHECKING:
+    from rl_core.algorithm.config import AlgorithmConfig
 
 
 def connect(what: str, *, num_cpus: int | None = None) -> Any:
@@ -80,27 +82,71 @@ def _to_tensor(given: tuple[np.ndarray[Any, Any], str]) -> torch.Tensor:
     return tensor.view(torch.bfloat16) if dtype else tensor
 
 
-def require_resources(wanted: Mapping[str, float], *, count: int, what: str) -> None:
+def wanted_by_runner(config: AlgorithmConfig) -> dict[str, float]:
+    """What one remote env runner asks for, by Ray's names."""
+    runners = config.env_runners.settings
+    wanted = {"CPU": runners.num_cpus_per_env_runner, "GPU": runners.num_gpus_per_env_runner}
+    return {name: amount for name, amount in (wanted | runners.custom_resources_per_env_runner).items() if amount}
+
+
+def wanted_by_learner(config: AlgorithmConfig) -> dict[str, float]:
+    """What one remote learner asks for, by Ray's names."""
+    learners = config.learners.settings
+    wanted = {"CPU": learners.num_cpus_per_learner, "GPU": learners.num_gpus_per_learner}
+    return {name: amount for name, amount in wanted.items() if amount}
+
+
+def require_resources(config: AlgorithmConfig) -> None:
     """Refuse to ask for more than the cluster has: Ray would wait for it forever.
 
-    Args:
-        wanted: Resources of one actor by Ray's names.
-        count: Number of actors.
-        what: The setting that asks, for messages.
-
     Raises:
-        ConfigError: names each resource that does not suffice, and how much there is.
+        ConfigError: names each resource that does not suffice, who asks for it, and how much there is.
     """
     import ray
 
-    total = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    short = [
-        f"{amount * count:g} {name} ({amount:g} each), but the cluster has {total.get(name, 0.0):g}"
-        for name, amount in wanted.items()
-        if amount * count > total.get(name, 0.0) + 1e-9
+    runners, evaluation = config.env_runners.settings.num_env_runners, config.evaluation.settings
+    asked = [
+        (f"num_env_runners={runners}", runners, wanted_by_runner(config)),
+        (
+            f"evaluation_num_env_runners={evaluation.evaluation_num_env_runners}",
+            evaluation.evaluation_num_env_runners,
+            wanted_by_runner(config),
+        ),
+        (
+            f"num_learners={config.learners.settings.num_learners}",
+            config.learners.settings.num_learners,
+            wanted_by_learner(config),
+        ),
     ]
+    asked = [(setting, count, each) for setting, count, each in asked if count]
+    total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    short = []
+    for name in dict.fromkeys(name for _, _, each in asked for name in each):
+        needed = sum(count * each.get(name, 0.0) for _, count, each in asked)
+        if needed > total.get(name, 0.0) + 1e-9:
+            parts = [f"{setting} times {each[name]:g}" for setting, _, each in asked if name in each]
+            short.append(f"{needed:g} {name} ({', '.join(parts)}), but the cluster has {total.get(name, 0.0):g}")
     if short:
-        raise ConfigError(f"{what} needs {'; '.join(short)}. Ask for fewer or for less each, or add nodes.")
+        raise ConfigError(f"This run needs {'; '.join(short)}. Ask for fewer or for less each, or add nodes.")
+
+
+def send_config(config: AlgorithmConfig) -> Any:
+    """Put a config where all processes can read it.
+
+    Raises:
+        ConfigError: something in it cannot be pickled.
+    """
+    import ray
+
+    for name, value in config.diff().items():
+        try:
+            ray.cloudpickle.dumps(value)  # type: ignore[no-untyped-call]
+        except Exception as error:
+            raise ConfigError(
+                f"{name}: {value!r} cannot be sent to another process: {error}. Give a class, or a function that "
+                "makes what holds open files, locks or connections."
+            ) from error
+    return ray.put(config)
 
 
 def cause_of(error: BaseException) -> BaseException:

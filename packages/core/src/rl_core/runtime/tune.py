@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rl_core.runtime.session import require_ray
+from rl_core.runtime.session import require_ray, wanted_by_learner, wanted_by_runner
 
 if TYPE_CHECKING:
     from rl_core.algorithm.config import AlgorithmConfig
@@ -103,7 +103,7 @@ def with_settings(config: AlgorithmConfig, settings: Mapping[str, Any]) -> Algor
 
 
 def tune_resources(config: AlgorithmConfig) -> Any:
-    """Say what a run needs of the cluster, for `tune.with_resources`: a CPU for itself, and what its runners ask for.
+    """Say what a run needs of the cluster, for `tune.with_resources`: a CPU, and what its runners and learners ask for.
 
     Raises:
         ConfigError: Ray is not installed.
@@ -111,11 +111,10 @@ def tune_resources(config: AlgorithmConfig) -> Any:
     require_ray("tune_resources")
     from ray import tune
 
-    runners, evaluation = config.env_runners.settings, config.evaluation.settings
-    own: dict[str, float] = {"CPU": 1.0}
-    if config.learners.settings.device.startswith("cuda"):
-        own["GPU"] = 1.0
-    each = {"CPU": runners.num_cpus_per_env_runner, "GPU": runners.num_gpus_per_env_runner}
-    each = {name: amount for name, amount in {**each, **runners.custom_resources_per_env_runner}.items() if amount}
-    num_runners = runners.num_env_runners + evaluation.evaluation_num_env_runners
-    return tune.PlacementGroupFactory([own, *([each] * num_runners if each else [])])
+    learners, own = config.learners.settings, {"CPU": 1.0}
+    if not learners.num_learners:
+        num_gpus = learners.num_gpus_per_learner or float(learners.device.startswith("cuda"))
+        own |= {"GPU": num_gpus} if num_gpus else {}
+    num_runners = config.env_runners.settings.num_env_runners + config.evaluation.settings.evaluation_num_env_runners
+    others = [wanted_by_runner(config)] * num_runners + [wanted_by_learner(config)] * learners.num_learners
+    return tune.PlacementGroupFactory([own, *(each for each in others if each)])

@@ -21,7 +21,7 @@ from rl_core.sampling.bad_observations import ObservationGuard
 from rl_core.sampling.columns import RolloutColumns, row_of
 from rl_core.sampling.episodes import Episode, EpisodeCounter, EpisodeStats
 from rl_core.sampling.evaluate import evaluate
-from rl_core.sampling.join import join_rollouts
+from rl_core.sampling.join import join_rollouts, split_rollout
 from rl_core.sampling.protocol import SingleRunner
 from rl_core.sampling.recorder import EpisodeRecorder
 from rl_core.tree import tree_map
@@ -261,6 +261,11 @@ class EnvRunner(SingleRunner):
     def join(rollouts: Sequence[Rollout]) -> Rollout:
         """Put the slots of several runners' rollouts side by side."""
         return join_rollouts(rollouts)
+
+    @staticmethod
+    def split(rollout: Rollout, num_parts: int) -> list[Rollout]:
+        """Cut a rollout between its slots."""
+        return split_rollout(rollout, num_parts)
 
     def evaluate(self, *, num_episodes: int = 0, num_steps: int = 0, seed: int, explore: bool) -> EpisodeStats:
         """Play exactly so many episodes, or env steps; the episodes being sampled are given up."""

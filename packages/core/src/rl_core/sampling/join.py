@@ -1,15 +1,17 @@
-"""Rollouts of several env runners as one, with their env slots side by side."""
+"""Rollouts of several env runners as one, with their env slots side by side, and one as parts for several learners."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rl_core.errors import ConfigError
 from rl_core.records import History, Rollout, Tree
-from rl_core.tree import tree_zip
+from rl_core.tree import tree_map, tree_zip
 
 
 def join_rollouts(rollouts: Sequence[Rollout]) -> Rollout:
@@ -68,6 +70,66 @@ def join_rollouts(rollouts: Sequence[Rollout]) -> Rollout:
         extras={
             name: (finals if name.startswith("final_") else columns)([rollout.extras[name] for rollout in rollouts])
             for name in rollouts[0].extras
+        },
+    )
+
+
+def split_rollout(rollout: Rollout, num_parts: int) -> list[Rollout]:
+    """Cut a rollout between env slots, as evenly as it goes; the tensors are views.
+
+    Each part has the `env_steps` of the whole: by them learners count what all of them have learned from.
+
+    Args:
+        rollout: Of at least as many slots as there are parts; its `extras` are as in `join_rollouts`.
+        num_parts: How many.
+
+    Raises:
+        ConfigError: there are fewer slots.
+    """
+    num_slots = rollout.reward.shape[1]
+    if num_slots < num_parts:
+        raise ConfigError(
+            f"num_learners={num_parts}, but a rollout has {num_slots} slots, and every learner needs one or more. Set "
+            "num_envs_per_env_runner or num_env_runners higher, or num_learners lower."
+        )
+    ends = [num_slots * part // num_parts for part in range(num_parts + 1)]
+    return [_slots_of(rollout, slice(*ends[part : part + 2])) for part in range(num_parts)]
+
+
+def _slots_of(rollout: Rollout, slots: slice) -> Rollout:
+    """Take some of the slots of a rollout."""
+    num_slots, width = rollout.reward.shape[1], slots.stop - slots.start
+    step, slot = rollout.final_index // num_slots, rollout.final_index % num_slots
+    ours = ((slot >= slots.start) & (slot < slots.stop)).nonzero().squeeze(-1)
+    history = rollout.history
+
+    def columns(tree: Tree) -> Tree:
+        return tree_map(lambda leaf: leaf[:, slots], tree)
+
+    def finals(tree: Tree) -> Tree:
+        return None if tree is None else tree_map(lambda leaf: leaf[ours], tree)
+
+    return replace(
+        rollout,
+        obs=columns(rollout.obs),
+        action=columns(rollout.action),
+        reward=rollout.reward[:, slots],
+        terminated=rollout.terminated[:, slots],
+        truncated=rollout.truncated[:, slots],
+        valid=None if rollout.valid is None else rollout.valid[:, slots],
+        final_index=step[ours] * width + slot[ours] - slots.start,
+        final_obs=finals(rollout.final_obs) if len(ours) else None,
+        behavior_dist_inputs=rollout.behavior_dist_inputs[:, slots],
+        state=columns(rollout.state),
+        final_state=finals(rollout.final_state) if len(ours) else (),
+        history=history
+        and History(
+            slots=tuple(tree_map(lambda leaf: leaf[slots], piece) for piece in history.slots),
+            first=history.first[:, slots],
+        ),
+        extras={
+            name: finals(column) if name.startswith("final_") else columns(column)
+            for name, column in rollout.extras.items()
         },
     )
 

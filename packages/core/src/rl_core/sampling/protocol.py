@@ -35,6 +35,9 @@ class Runner(Protocol):
     def sample(self) -> Any:
         """Return experience for the learner; its `env_steps` says how many env steps it holds."""
 
+    def split(self, rollout: Any, num_parts: int) -> list[Any]:
+        """Cut what `sample` gave into as many parts for learners that share it; see `split_rollout`."""
+
     def evaluate(self, *, num_episodes: int = 0, num_steps: int = 0, seed: int, explore: bool) -> EpisodeStats:
         """Play exactly so many episodes, or env steps, with the current weights; one of the two is given."""
 
@@ -73,6 +76,11 @@ class SingleRunner(Runner, ABC):
     @abstractmethod
     def join(rollouts: Sequence[Any]) -> Any:
         """Put what several such runners sampled together, as if one had."""
+
+    @staticmethod
+    @abstractmethod
+    def split(rollout: Any, num_parts: int) -> list[Any]:
+        """Cut what such a runner sampled into parts, as if each were of a runner of its own."""
 
     @abstractmethod
     def get_state(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from rl_core.records import Rollout, Tree
 from rl_core.rng import stream_seed
 from rl_core.sampling.episodes import EpisodeStats
 from rl_core.sampling.evaluate import MOST_BROKEN, broken_again_and_again, shares
-from rl_core.sampling.join import join_rollouts
+from rl_core.sampling.join import join_rollouts, split_rollout
 from rl_core.sampling.protocol import SingleRunner
 from rl_core.tree import tree_map
 from rl_multiagent.env.agent_env import AgentID
@@ -372,6 +372,15 @@ class MultiAgentRunner(SingleRunner):
             env_steps=sum(part.env_steps for part in rollouts),
             agent_steps=sum(part.agent_steps for part in rollouts),
         )
+
+    @staticmethod
+    def split(rollout: AgentRollouts, num_parts: int) -> list[AgentRollouts]:
+        """Cut each policy's rollout between its slots."""
+        cut = {name: split_rollout(own, num_parts) for name, own in rollout.by_policy.items()}
+        return [
+            dataclasses.replace(rollout, by_policy={name: parts[place] for name, parts in cut.items()})
+            for place in range(num_parts)
+        ]
 
     def evaluate(self, *, num_episodes: int = 0, num_steps: int = 0, seed: int, explore: bool) -> AgentEpisodes:
         """Play exactly so many episodes, or env steps, with the current weights, each env slot its fixed share of them.

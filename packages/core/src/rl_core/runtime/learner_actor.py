@@ -1,0 +1,162 @@
+"""The process of a remote learner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from rl_core.algorithm.callbacks import CallbackList
+from rl_core.algorithm.components import Updater, listen_to_learners
+from rl_core.errors import ConfigError
+from rl_core.learning.learner import Metrics
+from rl_core.learning.peers import Peers
+from rl_core.metrics import MetricsLogger, logging_to
+from rl_core.policy import Policy, load_tensors
+from rl_core.runtime.session import register_tensors
+from rl_core.sampling.protocol import Runner
+
+if TYPE_CHECKING:
+    from rl_core.algorithm.config import AlgorithmConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What a learner is built from, besides the config: what it asks of a runner."""
+
+    policies: Mapping[str, Policy]
+    """By id."""
+    layout: Any
+    """The runner's word about its env."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """What a remote learner says after an update."""
+
+    metrics: Metrics
+    weights: Any
+    """As the learner publishes them; None of all learners but the first, whose weights are the same."""
+    logged: Mapping[str, Any]
+    """What was logged in it: `MetricsLogger.take`."""
+
+
+class LearnerActor:
+    """Holds the learners of all modules; Ray makes an actor of it."""
+
+    def __init__(self, config: AlgorithmConfig, sources: Layout) -> None:
+        """Remember what to build."""
+        self._config, self._sources = config, sources
+        self._updater: Updater | None = None
+        self._metrics = MetricsLogger()
+        self._peers: Peers | None = None
+        self._rank = 0
+
+    def setup(self) -> list[str]:
+        """Build the learners; here and not in the constructor, so that what goes wrong arrives as it is.
+
+        Returns:
+            Their ids.
+
+        Raises:
+            ConfigError: one cannot learn together with others.
+        """
+        register_tensors()
+        settings = self._config.learners.settings
+        torch.set_num_threads(max(1, int(settings.num_cpus_per_learner)))
+        self._updater = self._config.components().learner(self._config, cast(Runner, self._sources))
+        self._learners = dict(cast(Mapping[str, Any], self._updater.learners))
+        alone = [name for name, learner in self._learners.items() if not hasattr(learner, "backward")]
+        if alone:
+            raise ConfigError(
+                f"num_learners={settings.num_learners}: the learner of {', '.join(alone)} cannot share its work with "
+                "others. Set num_learners=0."
+            )
+        callbacks = CallbackList(self._config.callbacks.settings.callbacks_class)
+        listen_to_learners(self._updater, callbacks, self._metrics)
+        return list(self._learners)
+
+    @property
+    def updater(self) -> Updater:
+        """What learns."""
+        assert self._updater is not None, "setup comes first"
+        return self._updater
+
+    def open_store(self) -> tuple[str, int]:
+        """Open the place where learners meet; returns its address."""
+        import ray
+
+        host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        self._store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        return host, self._store.port
+
+    def meet(self, rank: int, size: int, address: tuple[str, int]) -> None:
+        """Learn together with others from now on.
+
+        Args:
+            rank: Which of them this one is; the first one has opened the store.
+            size: How many there are.
+            address: Of the store.
+
+        Raises:
+            PeerLostError: they did not all come.
+        """
+        self.leave()
+        self._rank = rank
+        store = self._store if rank == 0 else TCPStore(*address, is_master=False)
+        learners = self._learners.values()
+        device = next(parameter.device for learner in learners for parameter in learner.module.parameters())
+        timeout_s = self._config.learners.settings.learner_timeout_s
+        self._peers = Peers(store, rank=rank, size=size, device=device, timeout_s=timeout_s)
+        for learner in learners:
+            learner.backward.join(self._peers)
+
+    def leave(self) -> None:
+        """Part from the others."""
+        if self._peers is not None:
+            self._peers.leave()
+            self._peers = None
+
+    def update(self, rollout: Any) -> Update:
+        """Learn from this learner's share of a rollout.
+
+        Raises:
+            PeerLostError: another learner died or hung.
+            NonFiniteError: see `Learner.update`.
+        """
+        with logging_to(self._metrics):
+            metrics = self.updater.update(rollout)
+        weights = self.updater.weights() if self._rank == 0 else None
+        return Update(metrics=metrics, weights=weights, logged=self._metrics.take())
+
+    def get_state(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return the state of some modules' learners, with the modules' tensors."""
+        learners = self._learners
+        return {
+            name: {"tensors": dict(learners[name].module.state_dict()), "learner": learners[name].get_state()}
+            for name in names
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `get_state` gave; without the learner's part, only weights and `counters`.
+
+        Raises:
+            CheckpointError: it does not fit.
+        """
+        for name, own in state.items():
+            learner = self._learners[name]
+            load_tensors(learner.module, own["tensors"], what=f"learner {name!r}")
+            if "learner" in own:
+                learner.set_state(own["learner"])
+            else:
+                learner.version, learner.env_steps = own["counters"]
+
+    def weights(self) -> Any:
+        """Publish the newest weights."""
+        return self.updater.weights()
+
+    def ping(self) -> None:
+        """Show that the process lives."""

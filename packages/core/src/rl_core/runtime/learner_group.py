@@ -1,0 +1,251 @@
+"""Learners in other processes behind the protocol of one."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from rl_core.errors import WorkerError
+from rl_core.learning.learner import Metrics, ModuleLearner
+from rl_core.metrics import MetricsLogger, mean_of
+from rl_core.records import Weights
+from rl_core.runtime.learner_actor import Layout, LearnerActor, Update
+from rl_core.runtime.session import cause_of, connect, require_resources, send_config, wanted_by_learner
+
+if TYPE_CHECKING:
+    from rl_core.algorithm.config import AlgorithmConfig
+    from rl_core.module.rl_module import RLModule
+    from rl_core.sampling.protocol import Runner
+
+START_TIMEOUT_S = 120.0
+"""Until all learners must be there."""
+PROBE_TIMEOUT_S = 10.0
+"""Until a learner that others have lost must show that it lives."""
+MAX_FAILURES = 3
+"""So many updates in a row may fail before the error ends the run."""
+
+
+class LearnerGroup:
+    """Remote learners, each an actor, that learn from one rollout together.
+
+    Each gets its share of the env slots; they take every optimiser step with the mean of their gradients, so that all
+    hold the same weights. One that dies or hangs is replaced, with the state of another.
+    """
+
+    def __init__(self, config: AlgorithmConfig, runner: Runner, metrics: MetricsLogger) -> None:
+        """Start the learners and wait for them.
+
+        Args:
+            config: Of the run.
+            runner: That samples; its policies are what is trained.
+            metrics: Takes what is logged while they learn.
+
+        Raises:
+            ConfigError: Ray is missing, the cluster is too small, or a learner cannot be built.
+        """
+        settings = config.learners.settings
+        self._ray = connect(f"num_learners={settings.num_learners}")
+        require_resources(config)
+        self._runner, self._metrics = runner, metrics
+        self._timeout_s, self._restarts = settings.learner_timeout_s, config.fault_tolerance.settings
+        wanted = wanted_by_learner(config)
+        actor = self._ray.remote(LearnerActor).options(
+            num_cpus=wanted.get("CPU", 0), num_gpus=wanted.get("GPU", 0), max_restarts=0
+        )
+        sources = Layout(policies=dict(runner.policies), layout=runner.layout)
+        arguments = (send_config(config), self._ray.put(sources))
+        self._make: Callable[[], Any] = lambda: actor.remote(*arguments)
+        self.num_restarts = 0
+        """Learners that were replaced so far."""
+        self._failures = 0
+        self._env_steps = 0
+        self._asked: list[Any] = []
+        self._names: list[str] = []
+        self._handles = [self._make() for _ in range(settings.num_learners)]
+        try:
+            names = self._call("setup", timeout_s=START_TIMEOUT_S)[0]
+            self._meet()
+            self._weights = self._ray.get(self._handles[0].weights.remote())
+        except BaseException:
+            self.close()
+            raise
+        self.learners: dict[str, ModuleLearner] = {
+            name: RemoteLearner(self, name, runner.policies[name].build_module(seed=0)) for name in names
+        }
+
+    def _call(self, method: str, *each: list[Any], timeout_s: float | None) -> list[Any]:
+        """Call a method of every learner, each with its own arguments, and return the answers in order.
+
+        Raises:
+            Exception: what the first of them to fail raised.
+            WorkerError: a process is gone, or did not answer in time.
+        """
+        arguments = zip(*each, strict=True) if each else [()] * len(self._handles)
+        refs = self._asked = [
+            getattr(handle, method).remote(*own) for handle, own in zip(self._handles, arguments, strict=True)
+        ]
+        waiting = list(refs)
+        while waiting:
+            ready, waiting = self._ray.wait(waiting, timeout=timeout_s)
+            if not ready:
+                free = {name: amount for name, amount in self._ray.available_resources().items() if ":" not in name}
+                raise WorkerError(
+                    f"{len(waiting)} of {len(refs)} learners did not answer {method} for {timeout_s:g} s. If other "
+                    f"work holds the cluster's resources (free: {free}), wait for it or ask for less."
+                )
+            try:
+                self._ray.get(ready)
+            except Exception as error:
+                raise cause_of(error) from None
+        answers: list[Any] = self._ray.get(refs)
+        return answers
+
+    def _meet(self) -> None:
+        """Let the learners find each other."""
+        size = len(self._handles)
+        address = self._ray.get(self._handles[0].open_store.remote())
+        limit = self._timeout_s + PROBE_TIMEOUT_S
+        self._call("meet", list(range(size)), [size] * size, [address] * size, timeout_s=limit)
+
+    def update(self, rollout: Any) -> Metrics:
+        """Learn from one rollout, each learner from its share.
+
+        Returns:
+            Means over the learners; NaN if one of them was lost and replaced.
+
+        Raises:
+            NonFiniteError: see `Learner.update`.
+            WorkerError: a learner was lost and may not be replaced, or was lost again and again.
+        """
+        parts = self._runner.split(rollout, len(self._handles))
+        try:
+            # Several learners wait for each other, and tell when one is missing.
+            limit = None if len(parts) > 1 else self._timeout_s
+            updates: list[Update] = self._call("update", parts, timeout_s=limit)
+        except WorkerError as error:
+            self._recover(error)
+            return self._complete({})
+        self._failures = 0
+        self._env_steps += rollout.env_steps
+        self._weights = updates[0].weights
+        for update in updates:
+            self._metrics.merge(update.logged)
+        return self._complete(mean_of([update.metrics for update in updates]))
+
+    def _complete(self, metrics: Metrics) -> Metrics:
+        """Add the names that were there before as NaN, and the number of restarts."""
+        self._names = list(dict.fromkeys([*self._names, *metrics]))
+        return {**dict.fromkeys(self._names, math.nan), **metrics, "learner/num_restarts": self.num_restarts}
+
+    def _recover(self, error: WorkerError) -> None:
+        """Replace the learners that are gone and go on with the state of one that is left.
+
+        Raises:
+            WorkerError: the error, if that is not allowed or did not help.
+        """
+        self._failures += 1
+        if not self._restarts.restart_failed_learners or self._failures >= MAX_FAILURES:
+            raise error
+        pings = [handle.ping.remote() for handle in self._handles]
+        alive, _ = self._ray.wait(pings, num_returns=len(pings), timeout=PROBE_TIMEOUT_S)
+        state: dict[str, Any] | None = None
+        lost = []
+        for place, (ping, asked) in enumerate(zip(pings, self._asked, strict=True)):
+            with suppress(Exception):
+                self._ray.get(asked, timeout=0)  # else Ray prints that nobody looked at its error
+            try:
+                if ping not in alive:
+                    raise WorkerError("It did not answer.")
+                self._ray.get(ping)
+                state = state or self._ray.get(self._handles[place].get_state.remote(list(self.learners)))
+            except Exception:  # Ray's word that the process is gone, or ours
+                self._ray.kill(self._handles[place], no_restart=True)
+                lost.append(place)
+        self.num_restarts += len(lost)
+        warnings.warn(f"{len(lost)} of {len(pings)} learners are replaced: {error}", stacklevel=3)
+        for place in lost:
+            self._handles[place] = self._make()
+        self._ray.get([self._handles[place].setup.remote() for place in lost])
+        if state is None:
+            parts = {"default": self._weights} if isinstance(self._weights, Weights) else self._weights
+            state = {
+                name: {
+                    "tensors": {**self.learners[name].module.state_dict(), **part.tensors},
+                    "counters": (part.version, self._env_steps),
+                }
+                for name, part in parts.items()
+            }
+        self.set_state(state)
+        self._meet()
+
+    def weights(self) -> Any:
+        """The newest weights."""
+        return self._weights
+
+    def get_state(self, name: str) -> dict[str, Any]:
+        """Return the state of a module's learner, which is that of all; without replay buffers, which differ."""
+        state: dict[str, Any] = self._ray.get(self._handles[0].get_state.remote([name]))[name]["learner"]
+        return {**state, "buffer": None} if "buffer" in state else state
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Give all learners the state of some modules.
+
+        Raises:
+            CheckpointError: it does not fit.
+        """
+        ref = self._ray.put(dict(state))
+        self._call("set_state", [ref] * len(self._handles), timeout_s=START_TIMEOUT_S)
+        self._weights = self._ray.get(self._handles[0].weights.remote())
+
+    def close(self) -> None:
+        """End all processes."""
+        for handle in self._handles:
+            self._ray.kill(handle, no_restart=True)
+        self._handles = []
+
+
+class RemoteLearner:
+    """The learners of one module, as checkpoints see them."""
+
+    def __init__(self, group: LearnerGroup, name: str, module: RLModule) -> None:
+        """Stand for the module's learners in the group.
+
+        Args:
+            group: Of all modules.
+            name: Id of the module.
+            module: A copy; what is loaded into it is passed on when `set_state` is called.
+        """
+        self._group, self._name = group, name
+        self._module = module
+        self.on_update_end: Callable[[Any, Metrics], None] | None = None
+
+    @property
+    def module(self) -> RLModule:
+        """The copy."""
+        return self._module
+
+    @property
+    def version(self) -> int:
+        """Of the newest weights."""
+        return self.weights().version
+
+    def weights(self) -> Weights:
+        """The newest weights of the module."""
+        weights = self._group.weights()
+        part: Weights = weights if isinstance(weights, Weights) else weights[self._name]
+        return part
+
+    def get_state(self) -> dict[str, Any]:
+        """Return everything but the published weights that the next update depends on."""
+        return self._group.get_state(self._name)
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Give all learners of the module what was loaded into `module`, and a state.
+
+        Raises:
+            CheckpointError: it does not fit.
+        """
+        self._group.set_state({self._name: {"tensors": dict(self._module.state_dict()), "learner": dict(state)}})

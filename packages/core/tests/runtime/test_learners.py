@@ -1,0 +1,257 @@
+"""Learners in other processes: real ones, with real faults."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import ray
+import torch
+
+from rl_core import A2CConfig, APPOConfig, Callbacks, PPOConfig, SACConfig
+from rl_core.errors import ConfigError, WorkerError
+from rl_core.runtime.learner_actor import Layout, LearnerActor
+from rl_core.testing.envs import CountdownEnv
+
+ray.cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])
+
+
+def plain_descent(parameters, settings):
+    """Steps in proportion to gradients, so that weights show them."""
+    return torch.optim.SGD(parameters.values(), lr=0.1)
+
+
+class CountUpdates(Callbacks):
+    def on_learner_update_end(self, *, learner, result, metrics):
+        metrics.log_value("updates", 1, reduce="sum")
+        metrics.log_value("process", os.getpid(), reduce="max")
+
+
+def config(kind=PPOConfig, env=CountdownEnv, *, num_learners=2, num_envs=4, batch=64, **training):
+    size = batch // max(1, num_learners)
+    return (
+        kind()
+        .environment(env, disable_env_checking=True)
+        .env_runners(num_envs_per_env_runner=num_envs)
+        .learners(num_learners=num_learners)
+        .training(train_batch_size_per_learner=size, **({"minibatch_size": size} | training))
+        .rl_module(model_config={"fcnet_hiddens": (8,)})
+    )
+
+
+@pytest.fixture
+def build():
+    """Build algorithms and stop them at the end."""
+    built = []
+
+    def make(given):
+        built.append(given.build())
+        return built[-1]
+
+    yield make
+    for algorithm in built:
+        algorithm.stop()
+
+
+def flat(weights):
+    return torch.cat([tensor.flatten() for _, tensor in sorted(weights.tensors.items())]).clone()
+
+
+def pids(algorithm):
+    handles = algorithm._learner_group._handles
+    return ray.get([handle.__ray_call__.remote(lambda actor: os.getpid()) for handle in handles])
+
+
+@ray.remote(num_cpus=0)
+class Host:
+    """A process for one learner after the other: starting one takes seconds."""
+
+    def build(self, config, layout):
+        if hasattr(self, "actor"):
+            self.actor.leave()
+        self.actor = LearnerActor(config, layout)
+        return self.actor.setup()
+
+    def call(self, method, *arguments):
+        return getattr(self.actor, method)(*arguments)
+
+
+@pytest.fixture(scope="module")
+def hosts():
+    made = [Host.remote() for _ in range(2)]
+    yield made
+    for host in made:
+        ray.kill(host)
+
+
+def on_both(hosts, method, arguments):
+    return ray.get([host.call.remote(method, *own) for host, own in zip(hosts, arguments, strict=True)])
+
+
+def learners_of(hosts, config, runner):
+    """Make the learners of a config in both processes."""
+    layout = Layout(policies=dict(runner.policies), layout=runner.layout)
+    ray.get([host.build.remote(config.copy().learners(num_learners=2), layout) for host in hosts])
+    address = ray.get(hosts[0].call.remote("open_store"))
+    on_both(hosts, "meet", [(rank, 2, address) for rank in range(2)])
+
+
+def learn_together(hosts, runner, rollout):
+    """Let both learn from their shares; returns the figures of each and the weights of the first."""
+    updates = on_both(hosts, "update", [(part,) for part in runner.split(rollout, 2)])
+    return [update.metrics for update in updates], updates[0].weights
+
+
+LSTM = {"use_lstm": True, "lstm_cell_size": 8, "max_seq_len": 4}
+SAME = {"num_epochs": 1, "grad_clip": None}
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ({}, {}),
+        ({}, {"normalize_advantage": False, "gradient_accumulation_steps": 3}),
+        (LSTM, {}),
+        (LSTM, {"gradient_accumulation_steps": 2}),
+        ({}, {"precision": "bfloat16-mixed"}),
+        ({}, {"precision": "float16-mixed"}),
+    ],
+    ids=["mlp", "pieces", "lstm", "lstm in pieces", "bfloat16", "float16"],
+)
+@pytest.mark.parametrize("num_envs", [4, 3])
+def test_two_learners_on_shares_learn_as_one_on_the_whole(build, hosts, model, settings, num_envs):
+    given = config(num_learners=0, num_envs=num_envs, batch=num_envs * 16, **SAME, **settings)
+    given.learners(optimizer_fn=plain_descent).rl_module(model_config=model)
+    one = build(given)
+    learners_of(hosts, given, one.env_runner)
+    before, rollout = flat(one.learner.weights()), one.env_runner.sample()
+    for _ in range(12):  # float16 leaves out steps until the factor of its losses has come down
+        figures = one.learner.update(rollout)
+        together, weights = learn_together(hosts, one.env_runner, rollout)
+        moved, moved_together = (flat(own) - before for own in (one.learner.weights(), weights))
+        if moved.any():
+            break
+    half = "precision" in settings
+    assert moved.abs().max() > 1e-4
+    torch.testing.assert_close(moved_together, moved, **({"atol": 1e-2, "rtol": 5e-2} if half else {}))
+    for name, figure in figures.items():
+        if not name.endswith("explained_variance"):  # of each share
+            for own in together:
+                assert own[name] == pytest.approx(figure, rel=5e-2 if half else 1e-4, abs=1e-2 if half else 1e-5), name
+
+
+@pytest.mark.parametrize("kind", [A2CConfig, APPOConfig, SACConfig])
+def test_every_algorithm_keeps_the_learners_alike_and_counts_what_all_learned_from(build, hosts, kind):
+    if kind is SACConfig:
+        given = SACConfig().environment("Pendulum-v1").env_runners(num_envs_per_env_runner=2)
+        given.training(num_steps_sampled_before_learning_starts=4).rl_module(model_config={"fcnet_hiddens": (8,)})
+    else:
+        given = config(kind, num_learners=0)
+    one = build(given)
+    learners_of(hosts, given, one.env_runner)
+    before = flat(one.learner.weights())
+    for _ in range(5):
+        figures, weights = learn_together(hosts, one.env_runner, one.env_runner.sample())
+    states = on_both(hosts, "get_state", [(["default"],)] * 2)
+    first, second = (state["default"]["tensors"] for state in states)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(flat(weights), before)
+    assert {state["default"]["learner"]["env_steps"] for state in states} == {5 * one.env_runner.sample().env_steps}
+    if kind is SACConfig:
+        assert [own["learner/default/replay_size"] for own in figures] == [10, 10]
+
+
+def test_runners_and_learners_work_together_and_callbacks_hear_both(build):
+    given = config(num_envs=2).env_runners(num_env_runners=2).callbacks(callbacks_class=CountUpdates)
+    algorithm = build(given)
+    result = algorithm.train()
+    assert result["env_steps"] == 64
+    assert result["updates"] == 2
+    assert result["process"] == max(pids(algorithm))
+
+
+def test_a_learner_that_is_killed_is_replaced_and_the_others_state_goes_on(build):
+    algorithm = build(config())
+    algorithm.train()
+    before = flat(algorithm.learner.weights())
+    victim, survivor = pids(algorithm)
+    os.kill(victim, signal.SIGKILL)
+    with pytest.warns(UserWarning, match="1 of 2 learners are replaced"):
+        result = algorithm.train()
+    assert result["learner/num_restarts"] == 1
+    assert result["env_steps"] == 128, "what was sampled counts"
+    assert np.isnan(result["learner/default/policy_loss"])
+    torch.testing.assert_close(flat(algorithm.learner.weights()), before, atol=0.05, rtol=0.0)
+    result = algorithm.train()
+    assert np.isfinite(result["learner/default/policy_loss"])
+    assert survivor in pids(algorithm)
+    assert victim not in pids(algorithm)
+    first, second = ray.get([handle.weights.remote() for handle in algorithm._learner_group._handles])
+    assert torch.equal(flat(first), flat(second))
+
+
+@pytest.mark.learning
+def test_a_learner_that_hangs_is_replaced(build):
+    algorithm = build(config().learners(learner_timeout_s=2.0))
+    algorithm.train()
+    victim = pids(algorithm)[1]
+    os.kill(victim, signal.SIGSTOP)
+    try:
+        with pytest.warns(UserWarning, match="1 of 2 learners are replaced"):
+            algorithm.train()
+    finally:
+        os.kill(victim, signal.SIGCONT)
+    assert np.isfinite(algorithm.train()["learner/default/policy_loss"])
+
+
+@pytest.mark.learning
+def test_the_only_learner_goes_on_from_the_weights_that_it_published(build):
+    algorithm = build(config(num_learners=1))
+    algorithm.train()
+    before, version = flat(algorithm.learner.weights()), algorithm.learner.weights().version
+    os.kill(pids(algorithm)[0], signal.SIGKILL)
+    with pytest.warns(UserWarning, match="1 of 1 learners"):
+        algorithm.train()
+    assert torch.equal(flat(algorithm.learner.weights()), before)
+    assert algorithm.learner.weights().version == version
+    assert algorithm.train()["learner/default/policy_age"] == 0
+
+
+@pytest.mark.learning
+def test_without_restarts_a_lost_learner_ends_the_run(build):
+    algorithm = build(config().fault_tolerance(restart_failed_learners=False))
+    os.kill(pids(algorithm)[0], signal.SIGKILL)
+    with pytest.raises(WorkerError):
+        algorithm.train()
+
+
+def test_a_checkpoint_goes_on_with_another_number_of_learners(build, tmp_path):
+    algorithm, alone = build(config()), build(config(num_learners=0))
+    algorithm.train()
+    algorithm.save(tmp_path / "two")
+    alone.restore(tmp_path / "two")
+    assert torch.equal(flat(alone.learner.weights()), flat(algorithm.learner.weights()))
+    alone.train()
+    alone.save(tmp_path / "one")
+    algorithm.restore(tmp_path / "one")
+    assert torch.equal(flat(alone.learner.weights()), flat(algorithm.learner.weights()))
+    assert algorithm.train()["learner/default/policy_age"] == 0
+    assert algorithm.env_steps == 192
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_cpus_per_learner": 4.0}, r"needs 8 CPU \(num_learners=2 times 4\), but the cluster has 4"),
+        ({"num_gpus_per_learner": 0.25}, r"needs 0.5 GPU \(num_learners=2 times 0.25\), but the cluster has 0"),
+    ],
+)
+def test_more_than_the_cluster_has_is_refused_at_once(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        config().learners(**settings).build()
+
+
+def test_fewer_slots_than_learners_are_refused(build):
+    runner = build(config(num_learners=0, num_envs=1)).env_runner
+    with pytest.raises(ConfigError, match="num_learners=2, but a rollout has 1 slots"):
+        runner.split(runner.sample(), 2)
