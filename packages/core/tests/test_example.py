@@ -48,12 +48,13 @@ def test_every_common_flag_is_known_and_explained():
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        ("--num-learners 1", "it needs learners in other processes"),
+        ("--num-aggregator-actors-per-learner 1", "batches are made where they are learned from"),
+        ("--num-cpus-per-learner 2", "add --num-learners"),
         ("--num-agents 2", "this script is single-agent"),
         ("--num-samples 3", "got '3', expected 1: this script is one run, not a search"),
         ("--max-concurrent-trials 1", "not a search"),
-        ("--num-cpus 2", "add --num-env-runners or --evaluation-num-env-runners"),
-        ("--num-gpus-per-learner 0.5", "expected 0 or 1"),
+        ("--num-cpus 2", "add --num-env-runners, --num-learners or --evaluation-num-env-runners"),
+        ("--num-gpus-per-learner -1", "--num-gpus-per-learner"),
         ("--evaluation-duration-unit seconds", "invalid choice"),
         ("--env CartPole-v1", "has an env of its own"),
         ("--checkpoint-freq 2", "add --output DIR"),
@@ -70,6 +71,14 @@ def test_a_flag_that_cannot_be_honoured_is_refused_with_the_reason(flags, reason
 def test_neutral_values_and_no_tune_are_accepted():
     flags = "--num-env-runners 0 --num-agents 0 --num-learners 0 --num-samples 1 --no-tune --num-gpus-per-learner 0"
     assert parsed(*flags.split()).num_agents == 0
+
+
+def test_flags_of_learners_reach_the_config():
+    args = parsed("--num-learners", "2", "--num-cpus-per-learner", "3", "--num-gpus-per-learner", "0.25")
+    settings = with_flags(config(), args).learners.settings
+    assert (settings.num_learners, settings.num_cpus_per_learner, settings.num_gpus_per_learner) == (2, 3, 0.25)
+    own = config().learners(num_learners=2)
+    assert with_flags(own, parsed()).learners.settings.num_learners == 2
 
 
 def test_a_script_may_honour_a_flag_itself():

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rl_core.runs.mlflow_sink import MLflowSink
     from rl_core.runs.sinks import CsvSink, JsonLinesSink, TensorBoardSink
     from rl_core.runs.wandb_sink import WandbSink
+    from rl_core.runtime.session import start_ray
     from rl_core.runtime.tune import tune_checkpoint, tune_resources, tune_trainable
     from rl_core.sampling.env_runner import EnvRunner
     from rl_core.sampling.episodes import Episode
@@ -83,6 +84,7 @@ __all__ = [
     "log_value",
     "read_rllib_module",
     "read_rllib_policy",
+    "start_ray",
     "tune_checkpoint",
     "tune_resources",
     "tune_trainable",
@@ -134,6 +136,7 @@ _MODULES = {
     "Rollout": "records",
     "Step": "records",
     "Weights": "records",
+    "start_ray": "runtime.session",
     "tune_checkpoint": "runtime.tune",
     "tune_resources": "runtime.tune",
     "tune_trainable": "runtime.tune",

@@ -23,6 +23,7 @@ from rl_core.connect.protocol import NO_SLOTS, ActionConnector, ObsConnector
 from rl_core.connect.required import FlattenObs
 from rl_core.env.spaces import space_from_json, space_to_json
 from rl_core.errors import CheckpointError, RLError
+from rl_core.module.half import HALF, act_in_half
 from rl_core.module.images import ImageEncoder
 from rl_core.module.rl_module import RLModule
 from rl_core.module.spec import ModuleSpec
@@ -65,6 +66,7 @@ class Policy:
         obs_connectors: Sequence[ObsConnector] = (),
         action_connectors: Sequence[ActionConnector] = (),
         seed: int = 0,
+        inference_dtype: str = "float32",
     ) -> None:
         """Build module and chains.
 
@@ -75,6 +77,7 @@ class Policy:
             obs_connectors: All observation connectors, the required one included if it is needed.
             action_connectors: All action connectors, the required one included.
             seed: Of the initial weights and of exploration in `act`.
+            inference_dtype: What the module acts in: `float32`, `bfloat16` or `float16`.
 
         Raises:
             ConfigError: a connector or module cannot be built on these spaces.
@@ -93,6 +96,8 @@ class Policy:
         self._encoders = [part for part in self.module.modules() if isinstance(part, ImageEncoder)]
         for encoder in self._encoders:
             encoder.hold_weights()
+        if inference_dtype != "float32":
+            act_in_half(self.module, HALF[inference_dtype])
         self.shared: tuple[Tree, ...] = self.obs_chain.shared(self.obs_chain.initial_state(1))
         self.version = 0
         self._seed = seed

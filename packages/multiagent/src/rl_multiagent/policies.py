@@ -97,8 +97,7 @@ def restart_policy(algorithm: Algorithm, name: str) -> None:
     Raises:
         ConfigError: no such policy learns.
     """
-    extension, learner = _extension_of(algorithm), algorithm.learner
-    assert isinstance(learner, MultiLearner), "the extension made it"
+    extension, learner = _extension_of(algorithm), _learner_of(algorithm)
     if name not in learner.updaters:
         raise ConfigError(f"restart_policy: no policy {name!r} learns, only {', '.join(learner.updaters) or 'none'}.")
     layout = algorithm.env_runner.layout
@@ -122,8 +121,7 @@ def load_policy(algorithm: Algorithm, name: str, path: str | Path, saved_name: s
         ConfigError: there is no such policy in this run.
         CheckpointError: there is none in the checkpoint, the checkpoint is damaged, or the policy does not fit.
     """
-    extension, learner = _extension_of(algorithm), algorithm.learner
-    assert isinstance(learner, MultiLearner), "the extension made it"
+    extension, learner = _extension_of(algorithm), _learner_of(algorithm)
     if name not in extension.specs:
         raise ConfigError(f"load_policy: there is no policy {name!r}, only {', '.join(extension.specs)}.")
     checkpoint, saved_name = Checkpoint(path), saved_name or name
@@ -159,18 +157,30 @@ def _extension_of(algorithm: Algorithm) -> MultiAgent:
     raise ConfigError("This run has one policy. Build it with config.use(MultiAgent(...)).")
 
 
+def _learner_of(algorithm: Algorithm) -> MultiLearner:
+    """Find the learners of the policies, in this process.
+
+    Raises:
+        ConfigError: they are in others.
+    """
+    if not isinstance(algorithm.learner, MultiLearner):
+        raise ConfigError(
+            f"num_learners={algorithm.config.learners.num_learners}: policies of a run can be changed where they learn "
+            "in its own process only. Set num_learners=0."
+        )
+    return algorithm.learner
+
+
 def _trained(algorithm: Algorithm) -> tuple[str, ...]:
     """Ids of the policies that learn now."""
-    assert isinstance(algorithm.learner, MultiLearner), "the extension made it"
-    return tuple(algorithm.learner.updaters)
+    return tuple(_learner_of(algorithm).updaters)
 
 
 def _change(algorithm: Algorithm, *, weights: Mapping[str, Policy] | None = None, **changes: Any) -> None:
     """Replace fields of the extension, and make runners and learner as it says from then on."""
     before = _extension_of(algorithm)
     after = dataclasses.replace(before, **changes)
-    config, learner = algorithm.config, algorithm.learner
-    assert isinstance(learner, MultiLearner), "the extension made it"
+    config, learner = algorithm.config, _learner_of(algorithm)
 
     def change_runner(runner: MultiAgentRunner) -> None:
         layout = runner.layout

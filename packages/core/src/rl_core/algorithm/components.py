@@ -174,6 +174,7 @@ def make_policy(
         obs_connectors=obs_connectors,
         action_connectors=action_connectors,
         seed=seed,
+        inference_dtype=runners.inference_dtype,
     )
 
 

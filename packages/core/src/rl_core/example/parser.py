@@ -15,7 +15,7 @@ LEAST_EPISODES = 20
 """Episodes of a separate evaluation below which nobody should call a goal reached."""
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
-LEARNERS = "it needs learners in other processes, which this version does not have"
+JOINED = "batches are made where they are learned from, which takes less time than to send them on"
 TUNE = "this script is one run, not a search"
 
 
@@ -35,15 +35,7 @@ class Refusal(NamedTuple):
 
 REFUSALS = (
     Refusal("--num-agents", whole_number, 0, "this script is single-agent", "agents; 0: a single-agent env"),
-    Refusal("--num-learners", whole_number, 0, LEARNERS, "learners besides the one in this process"),
-    Refusal("--num-cpus-per-learner", positive_int, None, LEARNERS, "CPUs of each learner"),
-    Refusal(
-        "--num-aggregator-actors-per-learner",
-        whole_number,
-        0,
-        LEARNERS,
-        "processes that make batches for each learner",
-    ),
+    Refusal("--num-aggregator-actors-per-learner", whole_number, 0, JOINED, "processes that make batches"),
     Refusal("--num-samples", positive_int, 1, TUNE, "trials"),
     Refusal("--max-concurrent-trials", positive_int, None, TUNE, "trials at a time"),
 )
@@ -62,9 +54,13 @@ class ExampleParser(Parser):
         in_episodes = parsed.evaluation_duration != "auto" and parsed.evaluation_duration_unit == "episodes"
         if parsed.as_test and in_episodes and parsed.evaluation_duration < LEAST_EPISODES:
             self.error(f"--as-test judges by at least {LEAST_EPISODES} episodes: raise --evaluation-duration")
-        remote = parsed.num_env_runners or parsed.evaluation_num_env_runners
+        remote = parsed.num_env_runners or parsed.evaluation_num_env_runners or parsed.num_learners
         if parsed.num_cpus is not None and not remote:
-            self.error("--num-cpus sizes a Ray cluster: add --num-env-runners or --evaluation-num-env-runners")
+            self.error(
+                "--num-cpus sizes a Ray cluster: add --num-env-runners, --num-learners or --evaluation-num-env-runners"
+            )
+        if parsed.num_cpus_per_learner is not None and not parsed.num_learners:
+            self.error("--num-cpus-per-learner is for learners in other processes: add --num-learners")
         return parsed
 
 
@@ -155,12 +151,15 @@ def _add_run(group: Any) -> None:
     group.add_argument(
         "--num-env-runners", type=whole_number, metavar="N", help="processes that sample, by Ray; 0: this one"
     )
+    group.add_argument(
+        "--num-learners", type=whole_number, metavar="N", help="processes that learn together, by Ray; 0: this one"
+    )
+    group.add_argument("--num-cpus-per-learner", type=positive_int, metavar="N", help="CPUs of each such process")
+    share = number_above(-1e-9, float)
+    group.add_argument("--num-gpus-per-learner", type=share, metavar="X", help="GPUs of each learner, or a part of one")
     group.add_argument("--num-cpus", type=positive_int, metavar="N", help="CPUs of the Ray cluster that is started")
     group.add_argument("--num-envs-per-env-runner", type=positive_int, metavar="N", help="env slots that step together")
     group.add_argument("--seed", type=whole_number, metavar="S", help="default: 0")
-    group.add_argument(
-        "--num-gpus-per-learner", type=_gpus, default=0, metavar="N", help="1 trains on the first GPU; default: 0"
-    )
     group.add_argument(
         "--output",
         type=Path,
@@ -193,15 +192,6 @@ def _add_refusable(group: Any, refusal: Refusal, *, honoured: bool) -> None:
 def _duration(text: str) -> int | str:
     """Read a number of episodes or steps, or `auto`."""
     return text if text == "auto" else positive_int(text)
-
-
-def _gpus(text: str) -> int:
-    """Read the number of GPUs of the learner in this process."""
-    if text not in ("0", "1"):
-        raise argparse.ArgumentTypeError(
-            f"got {text!r}, expected 0 or 1: one learner, in this process, uses all of one"
-        )
-    return int(text)
 
 
 def _default(value: float | None) -> str:

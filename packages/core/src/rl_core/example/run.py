@@ -215,8 +215,8 @@ def with_flags(config: AlgorithmConfig, args: argparse.Namespace) -> AlgorithmCo
         config.env_runners(num_envs_per_env_runner=args.num_envs_per_env_runner)
     if args.seed is not None:
         config.debugging(seed=args.seed)
-    if args.num_gpus_per_learner:
-        config.learners(device="cuda")
+    learners = ("num_learners", "num_cpus_per_learner", "num_gpus_per_learner")
+    config.learners(**{name: value for name in learners if (value := getattr(args, name)) is not None})
     if args.checkpoint_freq is not None:
         config.checkpointing(checkpoint_frequency=args.checkpoint_freq)
     if args.wandb_project is not None or args.wandb_run_name is not None or args.wandb_key is not None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rl_core.config.settings import Precision
 from rl_core.learning.minibatch import pieces_of
+from rl_core.module.half import HALF
 from rl_core.records import Batch
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ FIRST_SCALE: Final = 2.0**16
 """Factor of float16's losses to begin with. Source: Micikevicius et al. 2018, section 3.2."""
 GROWTH_INTERVAL: Final = 2000
 """Steps without overflow after which the factor is doubled. Source: NVIDIA's guide to mixed precision."""
-HALF: Final[Mapping[str, torch.dtype]] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Backward:

@@ -64,6 +64,7 @@ def can_stack(modules: Sequence[RLModule]) -> bool:
         isinstance(module, ActorCritic)
         and type(module) is type(first)
         and type(module).forward_policy is ActorCritic.forward_policy
+        and "forward_policy" not in vars(module)  # as it has in half precision
         and module.is_plain
         and type(module.policy) is MLP
         and module.settings == getattr(first, "settings", None)

@@ -11,6 +11,7 @@ from rl_core.metrics import MetricsLogger
 from rl_core.policy import Policy
 from rl_core.records import Weights
 from rl_core.rng import stream_seed
+from rl_core.runtime.packing import pack, unpack
 from rl_core.runtime.runner_actor import Blueprint, Sample
 from rl_core.runtime.runner_group import Member, Request, RunnerGroup
 from rl_core.sampling.episodes import EpisodeStats
@@ -49,7 +50,7 @@ class RemoteRunner:
         self._join, self._split = blueprint.join, blueprint.split
         self._policies = dict(blueprint.policies)
         self._is_single = isinstance(blueprint.weights, Weights)
-        self._published = self.group.put(blueprint.weights)
+        self._published = self.group.put(pack(blueprint.weights))
 
     @property
     def policies(self) -> Mapping[str, Policy]:
@@ -106,7 +107,7 @@ class RemoteRunner:
 
     def _collect(self) -> list[tuple[Member, Sample]]:
         """Take in rollouts, and add what the connectors gathered in them to the statistics of all."""
-        answers = [(member, sample) for member, _, sample in self.group.collect()]
+        answers: list[tuple[Member, Sample]] = [(member, unpack(sample)) for member, _, sample in self.group.collect()]
         for member, sample in answers:
             self._counts[member] = (sample.num_bad_observations, sample.num_env_restarts)
             for name, gathered in sample.statistics.items():
@@ -147,7 +148,7 @@ class RemoteRunner:
         """Publish newer weights: runners read them with their next request."""
         for name, part in ({"default": weights} if self._is_single else weights).items():
             self._policies[name].set_weights(part)
-        self._published = self.group.put(self.get_weights())
+        self._published = self.group.put(pack(self.get_weights()))
 
     def get_weights(self) -> Any:
         """Return the newest weights and the merged statistics."""

@@ -13,6 +13,7 @@ from rl_core.algorithm.components import Context, Purpose
 from rl_core.metrics import MetricsLogger, logging_to
 from rl_core.policy import Policy
 from rl_core.records import Tree
+from rl_core.runtime.packing import Bytes, pack, unpack
 from rl_core.runtime.session import register_tensors
 from rl_core.sampling.episodes import EpisodeStats
 from rl_core.sampling.protocol import SingleRunner
@@ -105,15 +106,15 @@ class RunnerActor:
         assert self._runner is not None, "setup comes first"
         return self._runner
 
-    def sample(self, weights: Any) -> Sample:
-        """Take newer weights, or None for those it has, and sample a rollout."""
+    def sample(self, weights: Bytes | None) -> Bytes:
+        """Take newer weights, packed, or None for those it has, and sample a rollout; returns a packed `Sample`."""
         runner = self.runner
         if weights is not None:
-            runner.set_weights(weights)
+            runner.set_weights(unpack(weights))
         base = {name: policy.shared for name, policy in runner.policies.items()}
         with logging_to(self._metrics):
             rollout = runner.sample()
-        return Sample(
+        sample = Sample(
             rollout=rollout,
             episodes=runner.episodes,
             statistics={name: policy.shared for name, policy in runner.policies.items()},
@@ -122,16 +123,17 @@ class RunnerActor:
             num_env_restarts=runner.num_env_restarts,
             metrics=self._metrics.take(),
         )
+        return pack(sample)
 
-    def evaluate(self, weights: Any, **settings: Any) -> EpisodeStats:
+    def evaluate(self, weights: Bytes, **settings: Any) -> EpisodeStats:
         """Play with newer weights; see `Runner.evaluate`."""
-        self.runner.set_weights(weights)
+        self.runner.set_weights(unpack(weights))
         return self.runner.evaluate(**settings)
 
-    def apply(self, function: Callable[[SingleRunner], Any], weights: Any) -> Any:
+    def apply(self, function: Callable[[SingleRunner], Any], weights: Bytes | None) -> Any:
         """Call a function with the env runner, after it has taken newer weights; None for those it has."""
         if weights is not None:
-            self.runner.set_weights(weights)
+            self.runner.set_weights(unpack(weights))
         return function(self.runner)
 
     def close(self) -> None:

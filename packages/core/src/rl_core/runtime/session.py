@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from rl_core.algorithm.config import AlgorithmConfig
 
 
-def connect(what: str, *, num_cpus: int | None = None) -> Any:
+def connect(what: str, *, num_cpus: int | None = None, num_gpus: int | None = None) -> Any:
     """Import Ray and connect to it: to the cluster that `ray.init` or RAY_ADDRESS named, else to one started here.
 
     Args:
         what: The setting that needs it, for messages.
         num_cpus: Of a cluster that is started here; None takes the machine's.
+        num_gpus: The same.
 
     Raises:
         ConfigError: Ray is not installed.
@@ -35,6 +36,7 @@ def connect(what: str, *, num_cpus: int | None = None) -> Any:
         ray.init(
             address=address,
             num_cpus=num_cpus,
+            num_gpus=num_gpus,
             include_dashboard=False,
             logging_level=logging.WARNING,
             log_to_driver=False,
@@ -53,13 +55,18 @@ def require_ray(what: str) -> None:
         raise ConfigError(f"{what} needs Ray, which is not installed. Install rl-core[ray], or do without.")
 
 
-def start_ray(*, num_cpus: int) -> None:
+def start_ray(*, num_cpus: int, num_gpus: int | None = None) -> None:
     """Start a Ray cluster on this machine that takes itself to have so many CPUs, unless there is one already.
+
+    Args:
+        num_cpus: Processes share what there really is.
+        num_gpus: GPUs that it takes itself to have; None takes the machine's. Without a real one they only decide
+            where what runs.
 
     Raises:
         ConfigError: Ray is not installed.
     """
-    connect(f"num_cpus={num_cpus}", num_cpus=num_cpus)
+    connect(f"num_cpus={num_cpus}", num_cpus=num_cpus, num_gpus=num_gpus)
 
 
 def register_tensors() -> None:

@@ -1,0 +1,87 @@
+"""Many agents with runners and learners in other processes."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+ray = pytest.importorskip("ray")
+import naming_env  # noqa: E402
+from naming_env import NamingEnv, make_config, parameters  # noqa: E402
+
+from rl_core.errors import ConfigError  # noqa: E402
+from rl_multiagent import MAPPOConfig, MultiAgent, add_policy, map_agents, remove_policy  # noqa: E402
+
+for module in (naming_env, sys.modules[__name__]):
+    ray.cloudpickle.register_pickle_by_value(module)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cluster():
+    if ray.is_initialized():
+        ray.shutdown()
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def main_against_old(agent, episode):
+    return "main" if (agent == "left") == (episode.number % 2 == 0) else "old"
+
+
+def main_everywhere(agent, episode):
+    return "main"
+
+
+def test_policies_come_and_go_on_all_remote_runners():
+    extension = MultiAgent(policies=("main",), policy_mapping_fn=main_everywhere)
+    config = make_config(extension, NamingEnv, alike=True).env_runners(num_env_runners=2)
+    algorithm = config.build()
+    algorithm.train()
+    add_policy(algorithm, "old", weights="main", policy_mapping_fn=main_against_old)
+    frozen = parameters(algorithm.env_runner.policies["old"])
+    for _ in range(3):
+        result = algorithm.train()
+    assert result["env_runners/policy_episode_return_mean/old"] >= 0
+    weights = algorithm.env_runner.call_each(
+        lambda runner: {name: parameters(policy) for name, policy in runner.policies.items()}
+    )
+    assert len(weights) == 2
+    for own in weights:
+        assert torch.equal(own["old"], frozen)
+        assert torch.equal(own["main"], weights[0]["main"])
+        assert not torch.equal(own["main"], frozen)
+    map_agents(algorithm, main_everywhere)
+    for _ in range(3):  # until the episodes of the old one have ended
+        algorithm.train()
+    remove_policy(algorithm, "old")
+    algorithm.train()
+    assert algorithm.env_runner.call_each(lambda runner: list(runner.policies)) == [["main"]] * 2
+    algorithm.stop()
+
+
+def test_learners_share_the_policies_of_many_agents():
+    config = make_config().env_runners(num_envs_per_env_runner=4).learners(num_learners=2)
+    algorithm = config.training(train_batch_size_per_learner=200, lr=0.02).build()
+    result = algorithm.train()
+    assert result["env_steps"] == 400
+    assert np.isfinite(result["learner/left/policy_loss"])
+    before = result["env_runners/episode_return_mean"]
+    for _ in range(12):
+        result = algorithm.train()
+    assert result["env_runners/episode_return_mean"] > before + 2
+    handles = algorithm._learner_group._handles
+    first, second = ray.get([handle.weights.remote() for handle in handles])
+    for name in ("left", "right"):
+        for tensor, other in zip(first[name].tensors.values(), second[name].tensors.values(), strict=True):
+            assert torch.equal(tensor, other)
+    with pytest.raises(ConfigError, match="num_learners=2: policies of a run can be changed"):
+        add_policy(algorithm, "third")
+    algorithm.stop()
+
+
+def test_a_critic_of_all_policies_is_not_shared_by_learners():
+    config = MAPPOConfig().environment(NamingEnv).learners(num_learners=2).use(MultiAgent(policies=("left", "right")))
+    with pytest.raises(ConfigError, match="the learner of central_critic cannot share its work"):
+        config.build()
