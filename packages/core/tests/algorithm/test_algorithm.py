@@ -454,6 +454,24 @@ def test_a_checkpoint_of_another_algorithm_is_refused_by_name(tmp_path, other):
         algorithm.restore(path)
 
 
+def test_a_run_with_other_settings_says_which_and_goes_on_with_them(tmp_path):
+    saved = make_config(lr=0.001).build()
+    path = saved.save(tmp_path / "saved")
+    assert saved.restore(path) == {}
+    own = make_config(lr=[[0, 0.01], [10, 0.0]]).debugging(seed=5).rl_module(model_config={"fcnet_activation": "relu"})
+    own.env_runners(metrics_num_episodes_for_smoothing=7)
+    assert own.build().restore(path) == {
+        "training.lr": (0.001, [[0.0, 0.01], [10.0, 0.0]]),
+        "rl_module.model_config.fcnet_activation": ("tanh", "relu"),
+        "debugging.seed": (0, 5),
+        "env_runners.metrics_num_episodes_for_smoothing": (100, 7),
+    }
+    nameless = make_config(lr=0.001).environment(lambda: gymnasium.make("CartPole-v1"))  # has no stored form
+    ((name, (before, now)),) = nameless.build().restore(path).items()
+    assert (name, before) == ("environment.env", "CartPole-v1")
+    assert "lambda" in now
+
+
 @pytest.mark.parametrize("component", ["counters", "runners/0", "learners/default", "policies/default"])
 def test_a_failed_restore_never_applies_half(tmp_path, component, monkeypatch):
     """A checkpoint whole by its hashes but with a part of another shape."""

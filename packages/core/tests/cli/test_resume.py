@@ -60,8 +60,9 @@ def test_limits_stay_unless_given_anew_and_count_from_the_beginning(rl, trained)
 
 
 def test_settings_can_be_changed(rl, trained):
-    code, _, err = rl("resume", trained, "--stop-iters", 5, "--set", "training.lr=0.01")
+    code, out, err = rl("resume", trained, "--stop-iters", 5, "--set", "training.lr=0.01")
     assert code == 0, err
+    assert "training.lr was 0.0003, is 0.01 from here on" in out
     assert rows_of(trained)[-1]["learner/default/lr"] == pytest.approx(0.01)
     assert json.loads(Path(trained, "config.json").read_text())["sections"]["training"]["lr"] == 0.01
 

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -20,15 +19,13 @@ from rl_core.algorithm.callbacks import CallbackList
 from rl_core.algorithm.components import Context, Purpose, Updater, listen_to_learners
 from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.algorithm.evaluation import Evaluator
-from rl_core.algorithm.registry import algorithms
 from rl_core.algorithm.sinks import SinkCallbacks
+from rl_core.algorithm.state import check_algorithm, check_fit, get_run_state, set_run_state
 from rl_core.checkpoint import Checkpoint, L, capture_checkpoint
 from rl_core.checkpoint_writer import CheckpointWriter
-from rl_core.env.spaces import same_space, space_from_json
 from rl_core.errors import CheckpointError, ConfigError
 from rl_core.metrics import MetricsLogger, logging_to, mean_of, running, summarise
-from rl_core.policy import Policy, load_tensors
-from rl_core.records import Weights
+from rl_core.policy import Policy
 from rl_core.rng import stream_seed
 from rl_core.sampling.episodes import EpisodeStats
 from rl_core.sampling.protocol import Runner
@@ -315,7 +312,7 @@ class Algorithm:
             ConfigError: the config holds something without an import path, such as a lambda.
         """
         self.wait_for_checkpoints()
-        components = {"config": self.config.to_dict(), **self._components_state()}
+        components = {"config": self.config.to_dict(), **self._get_state()}
         self._checkpoints.start(capture_checkpoint(path, components, notes=notes), wait=wait)
         self._tell_written()
         return path
@@ -335,24 +332,40 @@ class Algorithm:
         for path in written:
             self.callbacks.call("on_checkpoint_saved", algorithm=self, path=path)
 
-    def _components_state(self) -> dict[str, Any]:
-        """The state of everything that a run goes on from, by component."""
-        policies = {name: policy.get_state() for name, policy in self.env_runner.policies.items()}
-        learners = self.learner.learners
-        for name, learner in learners.items():  # they may be ahead of what a training step of the user's published
-            if name in policies:
-                weights = learner.weights()
-                policies[name] |= {"tensors": dict(weights.tensors), "version": weights.version}
-        return {
-            "counters": self._counters(),
-            **{f"policies/{name}": policy for name, policy in policies.items()},
-            **{f"learners/{name}": learner.get_state() for name, learner in learners.items()},
-            **{f"runners/{place}": state for place, state in enumerate(self.env_runner.get_states())},
-        }
+    def restore(self, path: Location) -> dict[str, tuple[Any, Any]]:
+        """Continue from a checkpoint of the same env and module.
 
-    def _counters(self) -> dict[str, Any]:
-        """What counts the progress of the run."""
-        return {
+        Everything is read and compared before anything of this algorithm changes, and if it does not fit after all,
+        this algorithm is put back to where it was.
+
+        Returns:
+            The settings that this run has otherwise, by dotted name: as they were in the checkpoint, as they are here.
+            They hold from here on.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged, or of another env, module or algorithm.
+        """
+        checkpoint = Checkpoint(path)
+        checkpoint.verify()
+        state = {name: checkpoint.load(name) for name in checkpoint.components()}
+        saved = state.pop("config", {})
+        check_algorithm(self.config, saved)
+        before = copy.deepcopy(self._get_state())
+        try:
+            check_fit(self.env_runner, self.learner, state)
+            self._set_state(state)
+        except CheckpointError:
+            self._set_state(before)
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            self._set_state(before)
+            raise CheckpointError(f"The checkpoint {path} is malformed or does not fit this run: {error!r}.") from error
+        self.callbacks.call("on_checkpoint_loaded", algorithm=self, path=checkpoint.path)
+        return self.config.changes_since(saved)
+
+    def _get_state(self) -> dict[str, Any]:
+        """Return the state of everything that a run goes on from, by component."""
+        counters = {
             "iteration": self.iteration,
             "env_steps": self.env_steps,
             "num_episodes": self.num_episodes,
@@ -363,45 +376,11 @@ class Algorithm:
             "evaluation": dict(self.evaluator.figures),
             "metrics": self.metrics.get_state(),
         }
+        return {"counters": counters, **get_run_state(self.env_runner, self.learner)}
 
-    def restore(self, path: Location) -> None:
-        """Continue from a checkpoint of the same env and module.
-
-        Everything is read and compared before anything of this algorithm changes, and if it does not fit after all,
-        this algorithm is put back to where it was.
-
-        Raises:
-            CheckpointError: the checkpoint is damaged, or of another env, module or algorithm.
-        """
-        checkpoint = Checkpoint(path)
-        checkpoint.verify()
-        state = {name: checkpoint.load(name) for name in checkpoint.components()}
-        self._check_algorithm(state.pop("config", {}))
-        before = copy.deepcopy(self._components_state())
-        try:
-            self._check_fit(state)
-            self._set_components_state(state)
-        except CheckpointError:
-            self._set_components_state(before)
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            self._set_components_state(before)
-            raise CheckpointError(f"The checkpoint {path} is malformed or does not fit this run: {error!r}.") from error
-        self.callbacks.call("on_checkpoint_loaded", algorithm=self, path=checkpoint.path)
-
-    def _set_components_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `_components_state` gave."""
-        for name, policy in self.env_runner.policies.items():
-            load_tensors(policy.module, state[f"policies/{name}"]["tensors"], what=f"policy {name!r}")
-        for name, learner in self.learner.learners.items():
-            own, published = state[f"learners/{name}"], state.get(f"policies/{name}", {}).get("tensors", {})
-            what = f"policy {name!r}" if published else f"learner {name!r}"
-            load_tensors(learner.module, published | own["learner_only"], what=what)
-            learner.set_state(own)
-        places = sorted(int(name.removeprefix("runners/")) for name in state if name.startswith("runners/"))
-        self.env_runner.set_states([state[f"runners/{place}"] for place in places])
-        self._set_statistics({name: state[f"policies/{name}"]["connector_state"] for name in self.env_runner.policies})
-        self.env_runner.set_weights(self.learner.weights())
+    def _set_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `_get_state` gave."""
+        set_run_state(self.env_runner, self.learner, state)
         counters = state["counters"]
         self.metrics.set_state(counters["metrics"])
         self.iteration, self.env_steps = counters["iteration"], counters["env_steps"]
@@ -411,45 +390,6 @@ class Algorithm:
             window.extend(values)
         self._parts = {name: deque(values, self._returns.maxlen) for name, values in counters["parts"].items()}
         self.evaluator.figures = dict(counters["evaluation"])
-
-    def _set_statistics(self, statistics: Mapping[str, Any]) -> None:
-        """Give all runners what the connectors of all of them had gathered together."""
-        weights = self.env_runner.get_weights()
-        if isinstance(weights, Weights):
-            self.env_runner.set_weights(replace(weights, connector_state=tuple(statistics["default"])))
-            return
-        parts = {name: replace(part, connector_state=tuple(statistics[name])) for name, part in weights.items()}
-        self.env_runner.set_weights(parts)
-
-    def _check_algorithm(self, saved: Mapping[str, Any]) -> None:
-        """Refuse the checkpoint of another algorithm; it may be of any config derived from this one's."""
-        kinds = {import_name: name for name, import_name in algorithms().items()}
-        name = kinds.get(str(saved.get("config")), self.config.name)
-        if name != self.config.name:
-            raise CheckpointError(
-                f"The checkpoint is of the algorithm {name!r}, this run is of {self.config.name!r}. Restore it with "
-                "Algorithm.from_checkpoint, or take its policies alone with Policy.from_checkpoint."
-            )
-
-    def _check_fit(self, state: Mapping[str, Any]) -> None:
-        """Compare ids and spaces of a checkpoint with those of this algorithm."""
-        own = self.env_runner.policies
-        policies = {
-            name.removeprefix("policies/"): part for name, part in state.items() if name.startswith("policies/")
-        }
-        learners = {name.removeprefix("learners/") for name in state if name.startswith("learners/")}
-        if set(own) != set(policies) or set(self.learner.learners) != learners:
-            raise CheckpointError(f"The checkpoint has the policies {sorted(policies)}, this run has {sorted(own)}.")
-        for name, policy in own.items():
-            for what in ("observation_space", "action_space"):
-                saved = space_from_json(policies[name][what])
-                difference = same_space(getattr(policy, what), saved)
-                if difference:
-                    raise CheckpointError(
-                        f"The checkpoint is of another env: the {what.replace('_', ' ')} of policy {name!r} differs: "
-                        f"{difference}. Restore it with the env it was trained on."
-                    )
-            policy.check_connectors(policies[name])
 
     @staticmethod
     def from_checkpoint(path: Location, *, allow: Collection[str] = ()) -> Algorithm:

@@ -208,8 +208,8 @@ def placed(module: M, settings: LearnerSettings) -> M:
         module.to(device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(
-            f"learners.device: got {settings.device!r} with num_gpus_per_learner={settings.num_gpus_per_learner:g}, "
-            f"which is {device!r} and torch cannot use here: {error}. Set device='cpu' to learn without a GPU."
+            f"learners.device: got {settings.device!r}, which torch cannot use here (num_gpus_per_learner="
+            f"{settings.num_gpus_per_learner:g}): {error}. Set device='cpu' to learn without a GPU."
         ) from error
     if settings.torch_compile:
         for part in module.children():

@@ -289,6 +289,27 @@ class AlgorithmConfig:
             for name, value in _differences(settings, default._values[section], where=section)
         }
 
+    def changes_since(self, stored: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Compare with a stored config.
+
+        Args:
+            stored: What `to_dict` gave.
+
+        Returns:
+            Settings that differ, by dotted name: as they are stored, and as they are here; both as JSON data, or as
+            text where a value has no stored form.
+        """
+        changes: dict[str, tuple[Any, Any]] = {}
+        for section, settings in self._values.items():
+            before = stored.get("sections", {}).get(section, {})
+            for field in _field_names(settings):
+                try:
+                    own = encode(getattr(settings, field))
+                except ConfigError:
+                    own = repr(getattr(settings, field))
+                changes |= _changes(f"{section}.{field}", before.get(field), own)
+        return changes
+
     def __repr__(self) -> str:
         """Show what differs from the defaults."""
         changes = [f"{name}={value!r}" for name, value in self.diff().items()]
@@ -309,6 +330,15 @@ def _differences(settings: Settings, default: Settings, *, where: str) -> Iterat
             yield from _differences(value, usual, where=f"{where}.{field}")
         elif value != usual:
             yield f"{where}.{field}", value
+
+
+def _changes(name: str, before: Any, now: Any) -> dict[str, tuple[Any, Any]]:
+    """Compare JSON data; settings inside settings one by one."""
+    if before == now:
+        return {}
+    if isinstance(before, dict) and isinstance(now, dict) and before.keys() == now.keys():
+        return {key: pair for part in now for key, pair in _changes(f"{name}.{part}", before[part], now[part]).items()}
+    return {name: (before, now)}
 
 
 def _changed(current: Any, name: str, value: Any, *, where: str) -> dict[str, Any]:

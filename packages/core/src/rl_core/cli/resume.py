@@ -54,7 +54,8 @@ def _restore(checkpoint: Path, folder: RunFolder, arguments: argparse.Namespace)
         )
     algorithm = config.build()
     try:
-        algorithm.restore(checkpoint)
+        for name, (before, now) in algorithm.restore(checkpoint).items():
+            print(f"{name} was {before}, is {now} from here on", flush=True)
     except BaseException:
         algorithm.stop()
         raise

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from rl_core.errors import ConfigError
 from rl_core.policy import Policy
 from rl_core.sampling.episodes import EpisodeStats
 
@@ -78,9 +79,16 @@ class SingleRunner(Runner, ABC):
         """Put what several such runners sampled together, as if one had."""
 
     @staticmethod
-    @abstractmethod
     def split(rollout: Any, num_parts: int) -> list[Any]:
-        """Cut what such a runner sampled into parts, as if each were of a runner of its own."""
+        """Cut what such a runner sampled into parts, as if each were of a runner of its own.
+
+        Raises:
+            ConfigError: runners of this kind have no such way; theirs are for one learner.
+        """
+        raise ConfigError(
+            f"num_learners={num_parts}: {type(rollout).__name__} cannot be shared out. Define split in the runner's "
+            "class, or set num_learners=0."
+        )
 
     @abstractmethod
     def get_state(self) -> dict[str, Any]:
