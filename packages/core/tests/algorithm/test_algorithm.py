@@ -466,7 +466,7 @@ def test_a_run_with_other_settings_says_which_and_goes_on_with_them(tmp_path):
         "debugging.seed": (0, 5),
         "env_runners.metrics_num_episodes_for_smoothing": (100, 7),
     }
-    nameless = make_config(lr=0.001).environment(lambda: gymnasium.make("CartPole-v1"))  # has no stored form
+    nameless = make_config(lr=0.001).environment(lambda config: gymnasium.make("CartPole-v1"))  # has no stored form
     ((name, (before, now)),) = nameless.build().restore(path).items()
     assert (name, before) == ("environment.env", "CartPole-v1")
     assert "lambda" in now
