@@ -44,5 +44,5 @@ def test_commands_run(text: str, tmp_path: Path) -> None:
         program = Path(sys.executable).parent / words.split()[0]
         assert program.exists(), f"{words.split()[0]} is not installed"
         line = f"{program} {words.partition(' ')[2]}"
-        result = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        result = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=1200)
         assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"

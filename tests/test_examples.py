@@ -44,6 +44,6 @@ def test_a_short_run_ends_well(script, run_program, capsys, tmp_path):
 
 def test_a_script_runs_with_plain_python_and_fails_as_a_test_when_it_has_not_learned(tmp_path):
     command = [sys.executable, ROOT / SCRIPTS[0], "--stop-iters", "1", "--as-test"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1, done.stderr
     assert done.stdout.splitlines()[-1].startswith("not reached: return ")
