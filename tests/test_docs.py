@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,11 +26,10 @@ def blocks(language: str) -> list[object]:
 
 
 @pytest.mark.parametrize("text", blocks("python"))
-def test_python_example_runs(text: str, tmp_path: Path) -> None:
+def test_python_example_runs(text: str, run_program: Callable[..., int], tmp_path: Path) -> None:
     script = tmp_path / "example.py"
     script.write_text(text)
-    result = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
+    assert run_program(script) == 0
 
 
 @pytest.mark.parametrize("text", blocks("bash"))
@@ -44,5 +44,5 @@ def test_commands_run(text: str, tmp_path: Path) -> None:
         program = Path(sys.executable).parent / words.split()[0]
         assert program.exists(), f"{words.split()[0]} is not installed"
         line = f"{program} {words.partition(' ')[2]}"
-        result = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        result = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=1200)
         assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"

@@ -109,7 +109,7 @@ from rl_core.checkpoint_writer import CheckpointWriter
 captured = capture_checkpoint({str(tmp_path / "a")!r}, {{"x": torch.zeros(5_000_000)}})
 CheckpointWriter().start(captured, wait=False)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
     assert Checkpoint(tmp_path / "a").load("x").shape == (5_000_000,)
 
 
@@ -131,7 +131,7 @@ print(sorted(path.name for path in folder.iterdir()), newest_checkpoint(folder).
 
 def test_files_that_may_not_grow_leave_the_last_good_checkpoint_and_nothing_else(tmp_path):
     command = [sys.executable, "-c", FULL, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     message, rest = done.stdout.splitlines()
     assert "Cannot write the checkpoint" in message
     assert "File too large" in message

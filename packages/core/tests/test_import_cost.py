@@ -21,7 +21,7 @@ HEAVY = (
 
 def modules_after(code):
     script = f"import sys, json\n{code}\nprint(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=600)
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -29,6 +29,10 @@ def test_importing_the_config_imports_nothing_heavy():
     loaded = modules_after("from rl_core import PPOConfig")
     bare = modules_after("import torch")
     assert [name for name in HEAVY if name in loaded - bare] == []
+
+
+def test_a_process_that_only_steps_an_env_does_not_import_torch():
+    assert "torch" not in modules_after("import rl_core.env.make, rl_core.env.workers")
 
 
 def test_looking_around_in_the_shell_does_not_import_torch(tmp_path):

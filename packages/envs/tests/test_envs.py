@@ -118,13 +118,13 @@ def test_the_id_makes_the_same_env_as_the_class(env_class, name, env_config):
 
 def test_ids_are_found_in_a_fresh_process():
     code = "import gymnasium; print(gymnasium.make('rl_envs:rl_envs/SimpleCorridor-v0', length=3).unwrapped.length)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
     assert done.stdout == "3\n"
 
 
 def test_importing_the_package_imports_neither_torch_nor_pygame():
     code = "import json, sys, rl_envs; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
     assert {"torch", "pygame", "matplotlib", "scipy"} & set(json.loads(done.stdout)) == set()
 
 

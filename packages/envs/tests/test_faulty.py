@@ -96,7 +96,7 @@ def test_it_is_found_by_its_path_in_a_stored_config():
     assert stored["sections"]["environment"]["env"] == {"$import": "rl_envs.faulty:Faulty"}
     found = "resolve_import('rl_envs.faulty:Faulty', allow=['rl_envs'])"
     code = f"from rl_core.config.codec import resolve_import; print({found})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600)
     assert "rl_envs.faulty.Faulty" in done.stdout
 
 

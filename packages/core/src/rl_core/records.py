@@ -15,11 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+
+if TYPE_CHECKING:  # a process that only steps an env needs no torch
+    from torch import Tensor
 
 Tree = Any
 """A leaf (numpy array or tensor) or nested dicts and tuples of leaves, all with the same leading axes."""

@@ -29,7 +29,7 @@ def start(*arguments):
     )
 
 
-def wait_for(condition, timeout_s=60):
+def wait_for(condition, timeout_s=600):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
@@ -190,7 +190,7 @@ def test_signal_saves_a_checkpoint_and_the_run_resumes(rl, number, code, small):
     wait_for(lambda: process.poll() is not None or Path("one/metrics.jsonl").exists())
     time.sleep(0.5)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == code, err
     assert "rl resume one" in out
     assert out.splitlines()[-1].startswith("interrupted: ")

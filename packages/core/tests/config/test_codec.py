@@ -239,7 +239,7 @@ for path, env_config in [("subprocess:Popen", touch), ("logging.config:dictConfi
         except Exception as error:
             print(type(error).__name__)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=600)
     assert done.stdout.split() == ["ConfigError"] * 6
     assert not trace.exists()
 

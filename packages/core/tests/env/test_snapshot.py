@@ -4,6 +4,7 @@ import collections
 import copy
 import enum
 import json
+import multiprocessing
 import random
 import re
 import sys
@@ -103,6 +104,24 @@ def test_sync_envs_continue_bit_for_bit(env_id):
 @pytest.mark.parametrize(("env_id", "mode"), [("CartPole-v1", "async"), ("FrozenLake-v1", "async_shared_memory")])
 def test_worker_envs_continue_bit_for_bit(env_id, mode):
     check_continuation(lambda: make_vector_env(env_id, num_envs=2, vectorize_mode=mode, env_config=SHORT))
+
+
+def test_an_env_in_a_spawned_process_continues_bit_for_bit():
+    """As on macOS and Windows, where the process begins without anything that this one has."""
+    usual = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        env = make_vector_env("CartPole-v1", num_envs=1, vectorize_mode="async", env_config=SHORT)
+    finally:
+        multiprocessing.set_start_method(usual, force=True)
+    env.reset(seed=5)
+    actions = draw_actions(env, 30)
+    play(env, actions[:7])
+    state = through_files(env.get_state())
+    expected = play(env, actions[7:])
+    env.set_state(state)
+    assert_same_trace(play(env, actions[7:]), expected)
+    env.close()
 
 
 def test_vector_entry_point_continues_bit_for_bit_from_every_step():

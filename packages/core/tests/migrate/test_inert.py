@@ -200,10 +200,10 @@ def test_noise_raises_nothing_but_checkpoint_errors(content):
     ],
 )
 def test_lies_about_sizes_and_broken_programs_are_refused_at_once(content):
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(CheckpointError):
         parse_pickle(content)
-    assert time.monotonic() - start < 1.0
+    assert time.process_time() - start < 1.0
 
 
 def test_a_huge_memo_index_takes_no_memory():

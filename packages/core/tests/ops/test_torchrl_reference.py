@@ -1,5 +1,7 @@
 """The functions in `ops/` against TorchRL: what Stable-Baselines3 lacks, and the gradients of the clipped loss."""
 
+import multiprocessing
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ from rl_core.ops.sequences import discounted_returns_to_go
 from rl_core.ops.soft_actor_critic import discrete_actor_loss, discrete_soft_value, temperature_loss
 from rl_core.ops.value_learning import double_q_value, dueling, select, td_loss, td_target
 
+multiprocessing.get_start_method()  # chosen, or torchrl would choose "spawn" for every other test of this process
 torchrl = pytest.importorskip("torchrl")
 
 from tensordict import TensorDict  # noqa: E402 # after importorskip

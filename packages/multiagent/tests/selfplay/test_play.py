@@ -20,7 +20,7 @@ pytest.importorskip("pyspiel")
 
 def run(*arguments, lines):
     command = [sys.executable, "-m", "rl_multiagent.selfplay", *arguments]
-    return subprocess.run(command, input="\n".join(lines), capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, input="\n".join(lines), capture_output=True, text=True, timeout=600, check=False)
 
 
 def play_lines(env, policies, person, lines, **settings):
