@@ -6,7 +6,7 @@ import torch
 from naming_env import OWN, make_config, parameters
 from scheduled_env import ScheduledEnv
 
-from rl_core import Algorithm, DQNConfig, Policy
+from rl_core import Algorithm, APPOConfig, DQNConfig, IMPALAConfig, Policy, PPOConfig
 from rl_core.errors import ConfigError
 from rl_core.testing import check_algorithm
 from rl_core.testing.check_algorithm import without_clocks
@@ -44,9 +44,11 @@ def test_runs_conform_to_what_is_asked_of_every_algorithm(extension, env_config)
     check_algorithm(make_config(extension, **env_config))
 
 
+@pytest.mark.parametrize("algorithm", [PPOConfig, IMPALAConfig, APPOConfig])
 @pytest.mark.parametrize("memory", [False, True])
-def test_agents_that_come_and_go_resume_bit_for_bit(tmp_path, memory):
-    config = make_config(MultiAgent(), ScheduledEnv, num_agents=3, turn_based=True, accounts=False)
+def test_agents_that_come_and_go_resume_bit_for_bit(tmp_path, memory, algorithm):
+    config = make_config(MultiAgent(), ScheduledEnv, algorithm, num_agents=3, turn_based=True, accounts=False)
+    config.reporting(min_sample_timesteps_per_iteration=100)
     config.rl_module(model_config={"use_lstm": memory, "lstm_cell_size": 4, "fcnet_hiddens": (4,)})
     algorithm = config.environment(disable_env_checking=True).build()
     for _ in range(2):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scheduled_env import make_context
 
-from rl_core import DQNConfig, PPOConfig, SACConfig
+from rl_core import APPOConfig, DQNConfig, IMPALAConfig, PPOConfig, SACConfig
 from rl_core.errors import CheckpointError, ConfigError, EnvError
 from rl_core.module import MaskedActorCritic, MaskedActorQ, MaskedQNetwork
 from rl_multiagent import MultiAgent
@@ -271,13 +271,18 @@ def test_a_runners_state_holds_the_open_games():
 
 @pytest.mark.parametrize(
     ("config", "module_class"),
-    [(PPOConfig, MaskedActorCritic), (DQNConfig, MaskedQNetwork), (SACConfig, MaskedActorQ)],
-    ids=["ppo", "dqn", "sac"],
+    [
+        (PPOConfig(), MaskedActorCritic),
+        (IMPALAConfig().training(minibatch_size=64), MaskedActorCritic),
+        (APPOConfig().training(minibatch_size=64), MaskedActorCritic),
+        (DQNConfig(), MaskedQNetwork),
+        (SACConfig(), MaskedActorQ),
+    ],
+    ids=["ppo", "impala", "appo", "dqn", "sac"],
 )
 def test_learning_with_a_masked_module_never_plays_an_illegal_action(config, module_class):
     algorithm = (
-        config()
-        .environment(OpenSpielEnv, env_config={"game": "tic_tac_toe"})
+        config.environment(OpenSpielEnv, env_config={"game": "tic_tac_toe"})
         .env_runners(num_envs_per_env_runner=4)
         .training(train_batch_size_per_learner=64)
         .reporting(min_sample_timesteps_per_iteration=256)

@@ -42,9 +42,9 @@ class NamingEnv(MultiAgentEnv):
 OWN = MultiAgent(policies=("left", "right"))
 
 
-def make_config(extension=OWN, env=NamingEnv, **env_config):
+def make_config(extension=OWN, env=NamingEnv, algorithm=PPOConfig, **env_config):
     return (
-        PPOConfig()
+        algorithm()
         .environment(env, env_config=env_config)
         .env_runners(num_envs_per_env_runner=4)
         .training(train_batch_size_per_learner=100, minibatch_size=25, num_epochs=3, lr=0.01)

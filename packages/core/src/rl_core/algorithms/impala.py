@@ -72,12 +72,17 @@ def correct(rollout: Rollout, value: Tensor, next_value: Tensor, log_ratio: Tens
 def policy_of(module: RLModule, rollout: Rollout) -> tuple[Tensor, Tensor]:
     """Ask a module for its distribution's inputs `[T, B, P]` and the log-probabilities `[T, B]` of a rollout's actions.
 
-    A module with memory starts each step from the state that the acting policy had there.
+    A module with memory starts each step from the state that the acting policy had there. It is not asked about steps
+    that are not real, whose zeros need not be an observation: these keep the inputs of the acting policy.
     """
+    real = slice(None) if rollout.valid is None else rollout.valid.flatten()
     num_steps = len(rollout.reward)
-    obs, state = (tree_map(lambda leaf: leaf[:num_steps].flatten(0, 1), tree) for tree in (rollout.obs, rollout.state))
-    dist_inputs, _ = module.forward_policy(obs, state)
-    dist_inputs = dist_inputs.view(*rollout.reward.shape, -1)
+    obs, state = (
+        tree_map(lambda leaf: leaf[:num_steps].flatten(0, 1)[real], tree) for tree in (rollout.obs, rollout.state)
+    )
+    dist_inputs = rollout.behavior_dist_inputs.flatten(0, 1).clone()
+    dist_inputs[real], _ = module.forward_policy(obs, state)
+    dist_inputs = dist_inputs.view_as(rollout.behavior_dist_inputs)
     return dist_inputs, module.distribution.log_prob(dist_inputs, rollout.action)
 
 
