@@ -9,7 +9,7 @@ actions by 5 standard errors, and at least what RLlib 2.60's PPO reaches with 10
 1, 2, each with a standard error of 1.6 (benchmarks/peers/rllib_mpe.py simple_speaker_listener_v4 --policies own).
 Command: python examples/multi_agent/pettingzoo_independent_learning.py --as-test --seed 0
 Reached: on seeds 0, 1, 2: -27.5, -25.5, -26.9 after 100,000, 40,000, 60,000 steps (74 to 123 s, the machine shared);
-all are 9 standard errors above random, -70.4. With the same settings for both (hidden layers, lr 1e-3, an entropy bonus)
+all are 9 standard errors above random, -70.4. With the same settings for both (hidden layers, lr 1e-3, entropy bonus)
 the speaker called two of the three landmarks alike: -34.0, -33.0 on seeds 1, 2 after 100,000.
 """
 
