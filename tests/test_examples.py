@@ -8,11 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from rl_core import start_ray
+
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").rglob("*.py"))
 LEARN_AHEAD = ("_appo.py", "_impala.py")
 LEARN_EARLY = ("pendulum_sac.py", "pendulum_td3.py", "pendulum_tqc.py")
 PARALLEL = "examples/evaluation/evaluation_parallel_to_training.py"
+FRACTIONAL = "examples/gpus/fractional_gpus_per_learner.py"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cluster():
+    """One Ray cluster for all examples that use one, with a GPU that is not there."""
+    ray = pytest.importorskip("ray")
+    if ray.is_initialized():  # by another test in this process
+        ray.shutdown()
+    start_ray(num_cpus=8, num_gpus=1)
+    yield
+    ray.shutdown()
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -30,6 +44,8 @@ def short_run(script: str) -> list[str]:
     flags = ["--stop-iters", "1" if script.endswith(LEARN_EARLY) else "2"]
     if script != PARALLEL:  # whose evaluation is as long as training
         flags += ["--evaluation-duration", "2"]
+    if script == FRACTIONAL:  # its learners are tested in packages/core
+        flags += ["--num-learners", "0"]
     if script.endswith(LEARN_AHEAD):  # their runners are tested in packages/core
         flags += ["--num-env-runners", "0"]
     return flags
