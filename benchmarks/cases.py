@@ -64,6 +64,8 @@ MEASUREMENTS = {
         for name in ("remote_sampling", "remote_loop", "slow_env")
     },
     "crossing": Measurement(name="crossing", value="ms", better="lower", columns=("sample_ms",)),
+    "beside": Measurement(name="beside", value="share", better="lower", columns=("iteration_s", "episodes")),
+    "saving": Measurement(name="saving", value="ms", better="lower", columns=("thread_ms", "size_share")),
     "recurrent": Measurement(name="recurrent", value="env_steps_per_s", better="higher", columns=("num_parameters",)),
     "connectors": Measurement(
         name="connectors",
@@ -116,6 +118,8 @@ CASES = {
         _case("ours", "1 ms per step", f"{runners} runners", num_runners=runners, num_steps=32) for runners in (1, 2)
     ],
     "crossing": [_case("ours", "8 envs x 128")],
+    "beside": [_case("ours", "PPO, one evaluation runner")],
+    "saving": [_case("ours", "PPO on CartPole")],
     "recurrent": [_case("ours", "8 envs", "feed-forward"), _case("ours", "8 envs", "LSTM", memory=True)],
     "connectors": [
         _case("ours", f"64 envs, {name}", num_envs=64, vector=vector)

@@ -140,6 +140,61 @@ def crossing(work: Work) -> Figures:
     return {"ms": statistics.median(map(float.__sub__, far, near)), "sample_ms": statistics.median(near)}
 
 
+def beside(work: Work) -> Figures:
+    """Measure what evaluation by a remote runner costs the training beside it, in turns with training alone.
+
+    Iterations take seconds, as those do that are worth evaluating in between.
+    """
+    import statistics
+
+    base = config(work).reporting(min_sample_timesteps_per_iteration=20_000)
+    alone = base.copy().build()
+    settings = {"evaluation_interval": 1, "evaluation_num_env_runners": 1, "evaluation_duration": "auto"}
+    evaluated = base.evaluation(evaluation_parallel_to_training=True, **settings).build()
+    for algorithm in (alone, evaluated):
+        algorithm.train()
+    took: list[tuple[float, float]] = []
+    started = time.perf_counter()
+    while time.perf_counter() - started < work.seconds or len(took) < 5:
+        seconds = []
+        for algorithm in (alone, evaluated):
+            begun = time.perf_counter()
+            algorithm.train()
+            seconds.append(time.perf_counter() - begun)
+        took.append((seconds[0], seconds[1]))
+    episodes = evaluated.train()["evaluation/num_episodes"]
+    for algorithm in (alone, evaluated):
+        algorithm.stop()
+    shares = [beside / alone - 1.0 for alone, beside in took]
+    return {"share": statistics.median(shares), "iteration_s": took[-1][0], "episodes": episodes}
+
+
+def saving(work: Work) -> Figures:
+    """Measure a checkpoint: written, synced and hashed; and an iteration with one written in the background."""
+    import statistics
+    from pathlib import Path
+
+    algorithm = config(work).build()
+    algorithm.train()
+    took, beside = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        while time.perf_counter() - started < work.seconds or len(took) < 20:
+            begun = time.perf_counter()
+            path = algorithm.save(Path(folder) / str(len(took)))
+            took.append(1e3 * (time.perf_counter() - begun))
+            begun = time.perf_counter()
+            algorithm.save(Path(folder) / f"beside-{len(took)}", wait=False)
+            beside.append(1e3 * (time.perf_counter() - begun))
+            algorithm.wait_for_checkpoints()
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    tensors = 3 * sum(
+        tensor.numel() * tensor.element_size() for tensor in algorithm.learner.module.state_dict().values()
+    )
+    algorithm.stop()
+    return {"ms": statistics.median(took), "thread_ms": statistics.median(beside), "size_share": size / tensors}
+
+
 def dqn(work: Work) -> Figures:
     """Measure `train` of plain DQN: 2x256 relu network, batch 64, a gradient step per 4 env steps."""
     from rl_core import DQNConfig
