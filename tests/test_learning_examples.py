@@ -16,6 +16,9 @@ RUNS = [
     "examples/actions/nested_action_spaces.py --num-agents 2 --stop-reward -200",
     "examples/checkpoints/continue_training_from_checkpoint.py --num-agents 2",
     "examples/connectors/flatten_observations_dict_space.py --num-agents 2 --stop-reward 800",
+    "examples/connectors/flatten_observations_dict_space.py --algo impala --stop-reward 400 --stop-timesteps 2000000",
+    "examples/connectors/flatten_observations_dict_space.py"
+    " --algo impala --num-agents 2 --stop-reward 800 --stop-timesteps 2000000",
     "examples/connectors/mean_std_filtering.py --num-agents 2 --stop-reward -600",
     "examples/connectors/prev_actions_prev_rewards.py --num-agents 2 --stop-reward 400",
     "examples/curiosity/intrinsic_curiosity_model_based_curiosity.py --algo dqn",

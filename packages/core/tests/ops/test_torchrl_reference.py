@@ -13,18 +13,22 @@ from rl_core.ops.sequences import discounted_returns_to_go
 from rl_core.ops.soft_actor_critic import discrete_actor_loss, discrete_soft_value, temperature_loss
 from rl_core.ops.value_learning import double_q_value, dueling, select, td_loss, td_target
 
-multiprocessing.get_start_method()  # chosen, or torchrl would choose "spawn" for every other test of this process
-torchrl = pytest.importorskip("torchrl")
-
-from tensordict import TensorDict  # noqa: E402 # after importorskip
-from tensordict.nn import TensorDictModule  # noqa: E402
-from torchrl import modules, objectives  # noqa: E402
-from torchrl.modules.models.models import DuelingMlpDQNet  # noqa: E402
-from torchrl.objectives.value import functional  # noqa: E402
-
 N, A, GAMMA = 64, 3, 0.9
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 pytestmark = pytest.mark.filterwarnings("ignore:No target network updater")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def torchrl():
+    """Import it for the tests that run here: each test process collects this file, and it takes 10 s and 250 MB."""
+    global DuelingMlpDQNet, TensorDict, TensorDictModule, functional, modules, objectives
+    multiprocessing.get_start_method()  # chosen, or it would choose "spawn" for every other test of this process
+    pytest.importorskip("torchrl")
+    from tensordict import TensorDict
+    from tensordict.nn import TensorDictModule
+    from torchrl import modules, objectives
+    from torchrl.modules.models.models import DuelingMlpDQNet
+    from torchrl.objectives.value import functional
 
 
 def random(*shape, seed=0):

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-from ray import tune
 
 from rl_core import Algorithm, PPOConfig, tune_checkpoint, tune_resources, tune_trainable
 from rl_core.errors import ConfigError
@@ -30,6 +29,8 @@ def test_resources_follow_from_the_config():
 
 @pytest.mark.learning
 def test_a_trial_that_crashes_goes_on_from_its_checkpoint_and_the_settings_are_those_of_the_search(tmp_path):
+    from ray import tune
+
     class CrashOnce(tune_trainable(config())):
         def step(self):
             result = super().step()
@@ -65,6 +66,8 @@ def test_a_trial_that_crashes_goes_on_from_its_checkpoint_and_the_settings_are_t
 
 @pytest.mark.learning
 def test_population_based_training_copies_a_run_into_one_with_other_settings(tmp_path):
+    from ray import tune
+
     scheduler = tune.schedulers.PopulationBasedTraining(
         time_attr="training_iteration",
         perturbation_interval=2,
