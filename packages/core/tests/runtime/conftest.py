@@ -7,8 +7,8 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 collect_ignore_glob = [] if HAS_RAY else ["test_*.py"]  # the extra `ray` is not installed
 
 
-@pytest.fixture(scope="session", autouse=HAS_RAY)
-def _cluster():
+@pytest.fixture(scope="session")
+def cluster():
     """A cluster of its own for this test process, with more CPUs than the machine may have."""
     import ray
 

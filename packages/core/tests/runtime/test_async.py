@@ -13,6 +13,7 @@ from remote_envs import CountEnv
 
 from rl_core import APPOConfig, IMPALAConfig
 
+pytestmark = pytest.mark.usefixtures("cluster")
 ray.cloudpickle.register_pickle_by_value(remote_envs)
 
 

@@ -8,6 +8,8 @@ import pytest
 from rl_core import Callbacks, IMPALAConfig, ObsConnector, PPOConfig, log_value
 from rl_core.testing.envs import CountdownEnv
 
+pytestmark = pytest.mark.usefixtures("cluster")
+
 
 @dataclass(frozen=True)
 class LogRows(ObsConnector):

@@ -16,6 +16,7 @@ from rl_core import Algorithm, ConnectorState, DQNConfig, ObsConnector, PPOConfi
 from rl_core.errors import ConfigError, EnvError, WorkerError
 from rl_core.testing.envs import ObservationIsTimeEnv
 
+pytestmark = pytest.mark.usefixtures("cluster")
 ray.cloudpickle.register_pickle_by_value(remote_envs)
 SMALL = {"fcnet_hiddens": (4,)}
 

@@ -28,6 +28,7 @@ def test_resources_follow_from_the_config():
 
 
 @pytest.mark.learning
+@pytest.mark.usefixtures("cluster")
 def test_a_trial_that_crashes_goes_on_from_its_checkpoint_and_the_settings_are_those_of_the_search(tmp_path):
     from ray import tune
 
@@ -65,6 +66,7 @@ def test_a_trial_that_crashes_goes_on_from_its_checkpoint_and_the_settings_are_t
 
 
 @pytest.mark.learning
+@pytest.mark.usefixtures("cluster")
 def test_population_based_training_copies_a_run_into_one_with_other_settings(tmp_path):
     from ray import tune
 
