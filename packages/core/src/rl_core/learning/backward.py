@@ -99,9 +99,11 @@ class Backward:
         """
         num_samples, peers = len(minibatch.advantage), self.peers
         if getattr(settings, "normalize_advantage", False):  # over all learners and pieces, not in the loss of each
-            std, mean = torch.std_mean(minibatch.advantage) if peers is None else peers.std_mean(minibatch.advantage)
-            minibatch = dataclasses.replace(minibatch, advantage=(minibatch.advantage - mean) / (std + 1e-8))
             settings = dataclasses.replace(cast(Any, settings), normalize_advantage=False)
+            if peers is not None or num_samples > 1:
+                advantage = minibatch.advantage
+                std, mean = torch.std_mean(advantage) if peers is None else peers.std_mean(advantage)
+                minibatch = dataclasses.replace(minibatch, advantage=(advantage - mean) / (std + 1e-8))
         weight = 1.0 if peers is None else peers.weight(num_samples)
         figures: list[Tensor] = []
         names: tuple[str, ...] = ()
