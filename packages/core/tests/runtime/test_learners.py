@@ -13,6 +13,7 @@ from rl_core.errors import ConfigError, WorkerError
 from rl_core.runtime.learner_actor import Layout, LearnerActor
 from rl_core.testing.envs import CountdownEnv
 
+pytestmark = pytest.mark.usefixtures("cluster")
 ray.cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])
 
 

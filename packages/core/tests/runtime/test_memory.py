@@ -3,12 +3,14 @@
 import os
 from pathlib import Path
 
+import pytest
 import ray
 import remote_envs
 from remote_envs import CountEnv
 
 from rl_core import PPOConfig
 
+pytestmark = pytest.mark.usefixtures("cluster")
 ray.cloudpickle.register_pickle_by_value(remote_envs)
 PAGE = os.sysconf("SC_PAGE_SIZE")
 

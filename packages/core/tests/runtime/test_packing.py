@@ -72,6 +72,7 @@ def test_what_cannot_be_sent_says_so():
         pack(threading.Lock())
 
 
+@pytest.mark.usefixtures("cluster")
 def test_it_crosses_ray_in_one_piece():
     @ray.remote
     def shifted(packed):

@@ -180,7 +180,10 @@ def test_what_cannot_be_sent_to_another_process_is_refused_at_once(build):
     [
         ({"num_cpus_per_env_runner": 3.0}, r"needs 6 CPU \(num_env_runners=2 times 3\), but the cluster has 4"),
         ({"num_gpus_per_env_runner": 0.5}, r"needs 1 GPU \(num_env_runners=2 times 0.5\), but the cluster has 0"),
-        ({"custom_resources_per_env_runner": {"simulator": 2.0}}, r"needs 4 simulator \(2 each\), but .* has 2"),
+        (
+            {"custom_resources_per_env_runner": {"simulator": 2.0}},
+            r"needs 4 simulator \(num_env_runners=2 times 2\), but .* has 2",
+        ),
     ],
 )
 def test_more_resources_than_there_are_is_an_error_at_once(build, settings, message):
