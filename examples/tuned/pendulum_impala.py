@@ -5,7 +5,7 @@ lr=3e-4 and a batch of 512 at once stayed near -1200 for 400,000 steps; with the
 fell to -1450.
 Criterion: evaluation return of -200 within 5,000,000 env steps.
 Command: python examples/tuned/pendulum_impala.py --as-test --seed 0
-Reached: on seeds 0, 1, 2: -199.5, -194.3, -197.6 after 517,120, 542,720, 824,320 steps (116 to 273 s on two busy cores).
+Reached: on seeds 0, 1, 2: -199.5, -194.3, -197.6 after 517,120, 542,720, 824,320 steps (116 to 273 s, two busy cores).
 """
 
 from rl_connectors import MeanStdFilter, NormalizeReward
