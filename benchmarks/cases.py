@@ -64,7 +64,7 @@ MEASUREMENTS = {
         for name in ("remote_sampling", "remote_loop", "slow_env")
     },
     "crossing": Measurement(name="crossing", value="ms", better="lower", columns=("sample_ms",)),
-    "beside": Measurement(name="beside", value="share", better="lower", columns=("iteration_s", "episodes")),
+    "beside": Measurement(name="beside", value="share", better="lower", columns=("auto_share", "iteration_s")),
     "saving": Measurement(name="saving", value="ms", better="lower", columns=("thread_ms", "size_share")),
     "recurrent": Measurement(name="recurrent", value="env_steps_per_s", better="higher", columns=("num_parameters",)),
     "connectors": Measurement(
