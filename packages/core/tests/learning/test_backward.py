@@ -128,6 +128,19 @@ def test_the_factor_grows_again_and_is_saved():
     assert not plain.overflowed()
 
 
+def test_all_optimizers_of_a_step_are_freed_of_the_same_factor():
+    backward = Backward("float16-mixed", torch.nn.Linear(1, 1))
+    parameters = [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]
+    optimizers = [FlatAdam({"value": parameter}, epsilon=1e-8) for parameter in parameters]
+    for _ in range(GROWTH_INTERVAL):  # the factor grows in the last of them
+        for parameter, optimizer in zip(parameters, optimizers, strict=True):
+            optimizer.zero_grad()
+            backward(3.0 * parameter.sum())
+        backward.finish(*optimizers)
+        assert [optimizer.grad.item() for optimizer in optimizers] == [3.0, 3.0]
+    assert backward.scale == 2 * FIRST_SCALE
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_in_half_precision_too():
     learner, rollout = sample(precision="float16-mixed")
     reward = rollout.reward.clone()

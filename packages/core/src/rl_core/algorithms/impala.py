@@ -80,9 +80,10 @@ def policy_of(module: RLModule, rollout: Rollout) -> tuple[Tensor, Tensor]:
     obs, state = (
         tree_map(lambda leaf: leaf[:num_steps].flatten(0, 1)[real], tree) for tree in (rollout.obs, rollout.state)
     )
-    dist_inputs = rollout.behavior_dist_inputs.flatten(0, 1).clone()
-    found, _ = module.forward_policy(obs, state)
-    dist_inputs[real] = found.to(dist_inputs.dtype)  # in mixed precision it is in half
+    dist_inputs, _ = module.forward_policy(obs, state)
+    if rollout.valid is not None:
+        found, dist_inputs = dist_inputs, rollout.behavior_dist_inputs.flatten(0, 1).clone()
+        dist_inputs[real] = found.to(dist_inputs.dtype)  # in mixed precision it is in half
     dist_inputs = dist_inputs.view_as(rollout.behavior_dist_inputs)
     return dist_inputs, module.distribution.log_prob(dist_inputs, rollout.action)
 

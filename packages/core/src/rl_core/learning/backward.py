@@ -67,12 +67,17 @@ class Backward:
         factor = weight * self.scale
         (loss if factor == 1.0 else loss * factor).backward(inputs=inputs)  # type: ignore[no-untyped-call]
 
-    def finish(self, optimizer: Optimizer) -> None:
-        """Turn what the optimizer's parameters have gathered into the gradient of the mean loss of all learners."""
-        if self.peers is not None:
-            self.peers.average(optimizer.gradients)
+    def finish(self, *optimizers: Optimizer) -> None:
+        """Turn what the parameters of a step's optimizers have gathered into gradients of mean losses of all learners.
+
+        All optimizers of the step at once: their losses were multiplied by the same factor.
+        """
+        for optimizer in optimizers:
+            if self.peers is not None:
+                self.peers.average(optimizer.gradients)
+            if self.scale != 1.0:
+                torch._foreach_mul_(optimizer.gradients, 1.0 / self.scale)
         if self.scale != 1.0:
-            torch._foreach_mul_(optimizer.gradients, 1.0 / self.scale)
             self._num_good += 1
             if self._num_good >= GROWTH_INTERVAL:
                 self.scale, self._num_good = self.scale * 2.0, 0

@@ -65,10 +65,6 @@ class Peers:
         """The smallest of the learners' numbers."""
         return int(self._reduce(torch.tensor(number, device=self._numbers), dist.ReduceOp.MIN))
 
-    def mean(self, number: float) -> float:
-        """The mean of the learners' numbers."""
-        return float(self._reduce(torch.tensor(number, dtype=torch.float64, device=self._numbers))) / self.size
-
     def weight(self, num_samples: int) -> float:
         """What a mean over this learner's samples counts for, so that averaged over learners it is that over all."""
         total = self._reduce(torch.tensor(float(num_samples), dtype=torch.float64, device=self._numbers))

@@ -203,10 +203,10 @@ class ReplayLearner(Generic[S]):
             optimizer = self.optimizers[group]
             optimizer.zero_grad()
             self.backward(loss, inputs=optimizer.parameters)
-        norms: dict[str, float] = {}
-        for group in losses.by_group:
-            self.backward.finish(self.optimizers[group])
-            norms[group] = self.optimizers[group].clip(settings.grad_clip, settings.grad_clip_by)
+        self.backward.finish(*(self.optimizers[group] for group in losses.by_group))
+        norms = {
+            group: self.optimizers[group].clip(settings.grad_clip, settings.grad_clip_by) for group in losses.by_group
+        }
         figures |= {f"grad_norm_{group}": norm for group, norm in norms.items()}
         bad = [group for group, loss in losses.by_group.items() if not math.isfinite(norms[group] + loss.item())]
         if bad and self.backward.overflowed():
