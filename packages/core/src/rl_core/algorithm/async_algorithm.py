@@ -23,9 +23,8 @@ class AsyncAlgorithm(Algorithm):
         """Build runners, policy and learner; see `Algorithm`."""
         super().__init__(config)
         self._waiting: deque[Sample] = deque()
-        settings = config.training.settings
-        self._batch_size = settings.train_batch_size_per_learner * max(1, config.learners.settings.num_learners)
-        self._broadcast_interval = settings.broadcast_interval
+        self._batch_size = config.train_batch_size()
+        self._broadcast_interval = config.training.settings.broadcast_interval
         self._in_flight = config.env_runners.settings.max_requests_in_flight_per_env_runner
         self._unpublished = 0
 

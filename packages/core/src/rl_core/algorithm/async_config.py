@@ -52,5 +52,4 @@ class AsyncConfig(AlgorithmConfig):
         runners = self.env_runners.settings
         if runners.rollout_fragment_length != "auto":
             return runners.rollout_fragment_length
-        batch = self.training.settings.train_batch_size_per_learner * max(1, self.learners.settings.num_learners)
-        return -(-batch // runners.num_envs_per_env_runner)
+        return -(-self.train_batch_size() // runners.num_envs_per_env_runner)

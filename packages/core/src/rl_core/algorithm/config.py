@@ -105,20 +105,24 @@ class AlgorithmConfig:
             f"Algorithms that can: {', '.join(able) or 'none'}."
         )
 
+    def train_batch_size(self) -> int:
+        """Env steps that all learners together learn from at a time."""
+        return self.training.settings.train_batch_size_per_learner * max(1, self.learners.settings.num_learners)
+
     def num_rollout_steps(self) -> int:
         """Work out the steps T per slot and rollout.
 
         Raises:
             ConfigError: the rollout's size is set twice, to different values.
         """
-        settings, num_learners = self.env_runners.settings, max(1, self.learners.settings.num_learners)
-        batch = self.training.settings.train_batch_size_per_learner * num_learners
+        settings, batch = self.env_runners.settings, self.train_batch_size()
         num_runners = max(1, settings.num_env_runners)
         num_envs, num_steps = num_runners * settings.num_envs_per_env_runner, settings.rollout_fragment_length
         if num_steps == "auto":
             return -(-batch // num_envs)
         if num_steps * num_envs != batch:
             runners = f" times num_env_runners={num_runners}" if num_runners > 1 else ""
+            num_learners = max(1, self.learners.settings.num_learners)
             learners = f" times num_learners={num_learners}" if num_learners > 1 else ""
             raise ConfigError(
                 f"rollout_fragment_length={num_steps} times num_envs_per_env_runner="

@@ -17,7 +17,6 @@ from rl_core.records import Rollout, Tree
 from rl_core.rng import stream_seed
 from rl_core.sampling.episodes import EpisodeStats
 from rl_core.sampling.evaluate import MOST_BROKEN, broken_again_and_again, shares
-from rl_core.sampling.join import join_rollouts, split_rollout
 from rl_core.sampling.protocol import SingleRunner
 from rl_core.tree import tree_map
 from rl_multiagent.env.agent_env import AgentID
@@ -27,6 +26,7 @@ from rl_multiagent.records import AgentEpisodes, AgentRollouts, AgentsStep, Agen
 from rl_multiagent.sampling.bad_observations import DroppedRows
 from rl_multiagent.sampling.columns import OpenDecisions, SlotColumns
 from rl_multiagent.sampling.episodes import AgentEpisodeCounter
+from rl_multiagent.sampling.join import join_agent_rollouts, split_agent_rollouts
 from rl_multiagent.sampling.joint import JointRows, JointView
 from rl_multiagent.sampling.recorder import AgentEpisode, AgentEpisodeRecorder
 from rl_multiagent.sampling.slots import Arrival, PolicySlots, batches, put
@@ -363,24 +363,12 @@ class MultiAgentRunner(SingleRunner):
     @staticmethod
     def join(rollouts: Sequence[AgentRollouts]) -> AgentRollouts:
         """Put the slots of several runners' rollouts side by side, policy by policy."""
-        names = {name: None for part in rollouts for name in part.by_policy}
-        return AgentRollouts(
-            by_policy={
-                name: join_rollouts([part.by_policy[name] for part in rollouts if name in part.by_policy])
-                for name in names
-            },
-            env_steps=sum(part.env_steps for part in rollouts),
-            agent_steps=sum(part.agent_steps for part in rollouts),
-        )
+        return join_agent_rollouts(rollouts)
 
     @staticmethod
     def split(rollout: AgentRollouts, num_parts: int) -> list[AgentRollouts]:
         """Cut each policy's rollout between its slots."""
-        cut = {name: split_rollout(own, num_parts) for name, own in rollout.by_policy.items()}
-        return [
-            dataclasses.replace(rollout, by_policy={name: parts[place] for name, parts in cut.items()})
-            for place in range(num_parts)
-        ]
+        return split_agent_rollouts(rollout, num_parts)
 
     def evaluate(self, *, num_episodes: int = 0, num_steps: int = 0, seed: int, explore: bool) -> AgentEpisodes:
         """Play exactly so many episodes, or env steps, with the current weights, each env slot its fixed share of them.
