@@ -10,8 +10,9 @@ ray = pytest.importorskip("ray")
 import naming_env  # noqa: E402
 from naming_env import NamingEnv, make_config, parameters  # noqa: E402
 
+from rl_core import PPOConfig  # noqa: E402
 from rl_core.errors import ConfigError  # noqa: E402
-from rl_multiagent import MAPPOConfig, MultiAgent, add_policy, map_agents, remove_policy  # noqa: E402
+from rl_multiagent import MAPPOConfig, MultiAgent, PolicySpec, add_policy, map_agents, remove_policy  # noqa: E402
 
 for module in (naming_env, sys.modules[__name__]):
     ray.cloudpickle.register_pickle_by_value(module)
@@ -81,7 +82,30 @@ def test_learners_share_the_policies_of_many_agents():
     algorithm.stop()
 
 
-def test_a_critic_of_all_policies_is_not_shared_by_learners():
-    config = MAPPOConfig().environment(NamingEnv).learners(num_learners=2).use(MultiAgent(policies=("left", "right")))
-    with pytest.raises(ConfigError, match="the learner of central_critic cannot share its work"):
-        config.build()
+def plain_descent(parameters, settings):
+    """Steps in proportion to gradients, so that weights show them."""
+    return torch.optim.SGD(parameters.values(), lr=0.1)
+
+
+def test_learners_share_the_critic_of_all_policies_and_it_learns_as_one_would(tmp_path):
+    extension = MultiAgent(policies={"left": PolicySpec(), "right": PolicySpec(algorithm=PPOConfig)})
+    config = make_config(extension, algorithm=MAPPOConfig)  # the critic's samples fit into one minibatch
+    config.training(num_epochs=1, minibatch_size=100, grad_clip=None).learners(optimizer_fn=plain_descent)
+    alone = config.copy().training(train_batch_size_per_learner=200, minibatch_size=200).build()
+    first = alone.learner.learners["central_critic"].get_state()["learner_only"]
+    first = {name: tensor.clone() for name, tensor in first.items()}
+    together = config.copy().learners(num_learners=2).build()
+    results = [algorithm.train() for algorithm in (alone, together)]
+    assert results[0]["env_steps"] == results[1]["env_steps"] == 200
+    ours, theirs = (
+        algorithm.learner.learners["central_critic"].get_state()["learner_only"] for algorithm in (alone, together)
+    )
+    for name, tensor in ours.items():
+        assert not torch.equal(tensor, first[name]), name
+        torch.testing.assert_close(theirs[name], tensor, rtol=1e-4, atol=1e-5)
+    loss = "learner/central_critic/value_loss"
+    assert results[1][loss] == pytest.approx(results[0][loss], rel=1e-4)
+    together.restore(alone.save(tmp_path / "saved"))
+    theirs = together.learner.learners["central_critic"].get_state()["learner_only"]
+    assert all(torch.equal(theirs[name], tensor) for name, tensor in ours.items())
+    together.stop()

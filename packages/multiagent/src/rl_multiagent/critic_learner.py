@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rl_core import Rollout, Weights
 from rl_core.errors import NonFiniteError
+from rl_core.learning.backward import Backward
 from rl_core.learning.learner import Metrics, to_device
 from rl_core.learning.optimizer import OptimizerFactory
 from rl_core.learning.schedule import value_at
@@ -24,7 +25,7 @@ CRITIC: Final = "central_critic"
 
 
 class CriticLearner:
-    """Values the rollouts of several policies, then learns from all of them at once."""
+    """Values the rollouts of several policies, then learns from all of them at once, in float32."""
 
     def __init__(
         self, module: CentralCritic, settings: MAPPOSettings, *, make_optimizer: OptimizerFactory, seed: int
@@ -39,6 +40,7 @@ class CriticLearner:
         """
         self.module = module
         self.settings = settings
+        self.backward = Backward("float32", module)
         self.optimizer = make_optimizer(dict(module.named_parameters()))
         self.generator = torch.Generator().manual_seed(seed)
         self.version = 0
@@ -67,7 +69,7 @@ class CriticLearner:
         if not parts:
             return judged, {f"learner/{CRITIC}/{name}": math.nan for name in _REPORT}
         joint, target, value = (torch.cat(columns) for columns in zip(*parts, strict=True))
-        self.module.observe(target, decay=self.settings.critic_moments_decay)
+        self._observe(target)
         metrics = self._learn(joint, target)
         metrics["explained_variance"] = float(explained_variance(value, target))
         self.version += 1
@@ -109,15 +111,24 @@ class CriticLearner:
             joint, target, value = (column[rollout.valid] for column in columns)
         return joint, target, value
 
+    def _observe(self, target: Tensor) -> None:
+        """Take the targets of all learners into the critic's moments."""
+        moments = torch.stack((target.sum(), target.square().sum())) / max(1, len(target))
+        if (peers := self.backward.peers) is not None:
+            moments *= peers.weight(len(target))
+            peers.average([moments])
+        self.module.observe(*moments, decay=self.settings.critic_moments_decay)
+
     def _learn(self, joint: Tensor, target: Tensor) -> Metrics:
         """Take the optimiser steps of an update; return means over them."""
-        settings = self.settings
+        settings, backward = self.settings, self.backward
         lr = value_at(settings.lr if settings.critic_lr is None else settings.critic_lr, self.env_steps)
         losses, norms = [], []
         for index in self._orders(len(target)):
             loss = self.module.loss(joint[index], target[index])
             self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            backward(loss, 1.0 if backward.peers is None else backward.peers.weight(len(index)))
+            backward.finish(self.optimizer)
             norm = self.optimizer.clip(settings.grad_clip, settings.grad_clip_by)
             if not math.isfinite(norm + loss.item()):
                 raise NonFiniteError(
@@ -127,12 +138,15 @@ class CriticLearner:
             lr = self.optimizer.step(lr)
             losses.append(loss.item())
             norms.append(norm)
-        return {"value_loss": sum(losses) / len(losses), "grad_norm": sum(norms) / len(norms), "lr": lr}
+        num_steps = max(1, len(losses))  # of several learners one may have no samples; then none takes a step
+        return {"value_loss": sum(losses) / num_steps, "grad_norm": sum(norms) / num_steps, "lr": lr}
 
     def _orders(self, num_samples: int) -> Iterator[Tensor]:
         """Yield the samples of each minibatch: each once per epoch, split evenly."""
         num_parts = -(-num_samples // self.settings.minibatch_size)
-        for _ in range(self.settings.num_epochs):
+        if self.backward.peers is not None:
+            num_parts = self.backward.peers.smallest(num_parts)
+        for _ in range(self.settings.num_epochs if num_parts else 0):
             yield from torch.randperm(num_samples, generator=self.generator).tensor_split(num_parts)
 
     def weights(self) -> Weights:

@@ -111,10 +111,6 @@ class ModuleLearner(Protocol):
     def module(self) -> nn.Module:
         """What it trains."""
 
-    @property
-    def version(self) -> int:
-        """Counts its updates."""
-
     on_update_end: Callable[[Any, Metrics], None] | None
     """Called with the learner and the figures of each update before they are returned; None saves that."""
 

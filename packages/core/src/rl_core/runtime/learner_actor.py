@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from rl_core.algorithm.callbacks import CallbackList
@@ -55,11 +56,8 @@ class LearnerActor:
         self._peers: Peers | None = None
         self._rank = 0
 
-    def setup(self) -> list[str]:
+    def setup(self) -> None:
         """Build the learners; here and not in the constructor, so that what goes wrong arrives as it is.
-
-        Returns:
-            Their ids.
 
         Raises:
             ConfigError: one cannot learn together with others.
@@ -77,7 +75,10 @@ class LearnerActor:
             )
         callbacks = CallbackList(self._config.callbacks.settings.callbacks_class)
         listen_to_learners(self._updater, callbacks, self._metrics)
-        return list(self._learners)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return what is trained, by id; it arrives as copies."""
+        return {name: learner.module for name, learner in self._learners.items()}
 
     @property
     def updater(self) -> Updater:

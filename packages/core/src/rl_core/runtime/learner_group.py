@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from rl_core.errors import WorkerError
 from rl_core.learning.learner import Metrics, ModuleLearner
 from rl_core.metrics import MetricsLogger, mean_of
@@ -17,7 +19,6 @@ from rl_core.runtime.session import cause_of, connect, require_resources, send_c
 
 if TYPE_CHECKING:
     from rl_core.algorithm.config import AlgorithmConfig
-    from rl_core.module.rl_module import RLModule
     from rl_core.sampling.protocol import Runner
 
 START_TIMEOUT_S = 120.0
@@ -66,14 +67,15 @@ class LearnerGroup:
         self._names: list[str] = []
         self._handles = [self._make() for _ in range(settings.num_learners)]
         try:
-            names = self._call("setup", timeout_s=START_TIMEOUT_S)[0]
+            self._call("setup", timeout_s=START_TIMEOUT_S)
             self._meet()
             self._weights = self._ray.get(self._handles[0].weights.remote())
+            modules: dict[str, nn.Module] = self._ray.get(self._handles[0].modules.remote())
         except BaseException:
             self.close()
             raise
         self.learners: dict[str, ModuleLearner] = {
-            name: RemoteLearner(self, name, runner.policies[name].build_module(seed=0)) for name in names
+            name: RemoteLearner(self, name, module) for name, module in modules.items()
         }
 
     def _call(self, method: str, *each: list[Any], timeout_s: float | None) -> list[Any]:
@@ -210,7 +212,7 @@ class LearnerGroup:
 class RemoteLearner:
     """The learners of one module, as checkpoints see them."""
 
-    def __init__(self, group: LearnerGroup, name: str, module: RLModule) -> None:
+    def __init__(self, group: LearnerGroup, name: str, module: nn.Module) -> None:
         """Stand for the module's learners in the group.
 
         Args:
@@ -223,14 +225,9 @@ class RemoteLearner:
         self.on_update_end: Callable[[Any, Metrics], None] | None = None
 
     @property
-    def module(self) -> RLModule:
+    def module(self) -> nn.Module:
         """The copy."""
         return self._module
-
-    @property
-    def version(self) -> int:
-        """Of the newest weights."""
-        return self.weights().version
 
     def weights(self) -> Weights:
         """The newest weights of the module."""

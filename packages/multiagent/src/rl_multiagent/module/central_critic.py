@@ -60,16 +60,17 @@ class CentralCritic(nn.Module):
         return mean, variance.clamp(min=EPSILON).sqrt()
 
     @torch.no_grad()
-    def observe(self, target: Tensor, *, decay: float) -> None:
-        """Take targets `[N]` into the running moments; what the critic says of any input stays the same.
+    def observe(self, target_mean: Tensor, target_mean_square: Tensor, *, decay: float) -> None:
+        """Take targets into the running moments; what the critic says of any input stays the same.
 
         Args:
-            target: Of one update.
+            target_mean: Of the targets of one update, a scalar.
+            target_mean_square: The mean of their squares.
             decay: Weight that earlier updates keep, 0 to 1.
         """
         mean, std = self.moments()
-        self.mean.lerp_(target.mean(), 1 - decay)
-        self.mean_square.lerp_(target.square().mean(), 1 - decay)
+        self.mean.lerp_(target_mean, 1 - decay)
+        self.mean_square.lerp_(target_mean_square, 1 - decay)
         self.weight_seen.lerp_(torch.ones_like(self.weight_seen), 1 - decay)
         new_mean, new_std = self.moments()
         *_, weight, bias = self.network.parameters()
