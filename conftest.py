@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything imports torch: pytest-xdist fills the cores
+os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's 15 its workers starve beside another test process
 
 import hypothesis
 import pytest

@@ -108,7 +108,8 @@ class RunnerGroup:
             free = {name: amount for name, amount in self._ray.available_resources().items() if ":" not in name}
             raise WorkerError(
                 f"No env runner was ready after {START_TIMEOUT_S:g} s. If other work holds the cluster's resources "
-                f"(free: {free}), wait for it or ask for less; else the env may hang while it is made."
+                f"(free: {free}), wait for it or ask for less. If other processes keep the cores busy, Ray's give way "
+                "to them: start Ray with RAY_worker_niceness=0. Else the env may hang while it is made."
             )
         try:
             blueprint: Blueprint = self._ray.get(ready[0])
