@@ -103,6 +103,12 @@ def learn_together(hosts, runner, rollout):
     return [update.metrics for update in updates], updates[0].weights
 
 
+def replaying():
+    given = SACConfig().environment("Pendulum-v1").env_runners(num_envs_per_env_runner=2)
+    given.training(num_steps_sampled_before_learning_starts=4).reporting(min_sample_timesteps_per_iteration=20)
+    return given.rl_module(model_config={"fcnet_hiddens": (8,)})
+
+
 LSTM = {"use_lstm": True, "lstm_cell_size": 8, "max_seq_len": 4}
 SAME = {"num_epochs": 1, "grad_clip": None}
 
@@ -143,11 +149,7 @@ def test_two_learners_on_shares_learn_as_one_on_the_whole(build, hosts, model, s
 
 @pytest.mark.parametrize("kind", [A2CConfig, APPOConfig, SACConfig])
 def test_every_algorithm_keeps_the_learners_alike_and_counts_what_all_learned_from(build, hosts, kind):
-    if kind is SACConfig:
-        given = SACConfig().environment("Pendulum-v1").env_runners(num_envs_per_env_runner=2)
-        given.training(num_steps_sampled_before_learning_starts=4).rl_module(model_config={"fcnet_hiddens": (8,)})
-    else:
-        given = config(kind, num_learners=0)
+    given = replaying() if kind is SACConfig else config(kind, num_learners=0)
     one = build(given)
     learners_of(hosts, given, one.env_runner)
     before = flat(one.learner.weights())
@@ -238,6 +240,32 @@ def test_a_checkpoint_goes_on_with_another_number_of_learners(build, tmp_path):
     assert torch.equal(flat(alone.learner.weights()), flat(algorithm.learner.weights()))
     assert algorithm.train()["learner/default/policy_age"] == 0
     assert algorithm.env_steps == 192
+
+
+def test_learners_that_replay_go_on_with_their_own_buffers(build, tmp_path):
+    def rewards():
+        states = ray.get([handle.get_state.remote(["default"]) for handle in algorithm._learner_group._handles])
+        return [state["default"]["learner"]["buffer"]["ring"]["reward"] for state in states]
+
+    algorithm, alone = build(replaying().learners(num_learners=2)), build(replaying())
+    for _ in range(5):
+        before = algorithm.train()
+    stored = rewards()
+    assert not torch.equal(*stored)
+    path = algorithm.save(tmp_path / "saved")
+    algorithm.train()
+    assert len(rewards()[0]) > len(stored[0])
+    algorithm.restore(path)
+    assert all(map(torch.equal, rewards(), stored))
+    os.kill(pids(algorithm)[1], signal.SIGKILL)
+    with pytest.warns(UserWarning, match="1 of 2 learners are replaced"):
+        algorithm.train()
+    first, second = (own[: len(stored[0]) // 2] for own in rewards())
+    assert torch.equal(first, second), "the new one begins with a copy"
+    size = "learner/default/replay_size"
+    assert algorithm.train()[size] > before[size]
+    alone.restore(path)
+    assert alone.train()[size] < before[size], "one learner has no use for the halves of two"
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ PROBE_TIMEOUT_S = 10.0
 """Until a learner that others have lost must show that it lives."""
 MAX_FAILURES = 3
 """So many updates in a row may fail before the error ends the run."""
+SHARE = ("buffer", "num_slots", "num_stored", "generator")
+"""What each learner that replays has of its own in its state; everything else all learners have in common."""
 
 
 class LearnerGroup:
@@ -153,7 +155,7 @@ class LearnerGroup:
             raise error
         pings = [handle.ping.remote() for handle in self._handles]
         alive, _ = self._ray.wait(pings, num_returns=len(pings), timeout=PROBE_TIMEOUT_S)
-        state: dict[str, Any] | None = None
+        states: dict[int, dict[str, Any]] = {}
         lost = []
         for place, (ping, asked) in enumerate(zip(pings, self._asked, strict=True)):
             with suppress(Exception):
@@ -162,7 +164,7 @@ class LearnerGroup:
                 if ping not in alive:
                     raise WorkerError("It did not answer.")
                 self._ray.get(ping)
-                state = state or self._ray.get(self._handles[place].get_state.remote(list(self.learners)))
+                states[place] = self._ray.get(self._handles[place].get_state.remote(list(self.learners)))
             except Exception:  # Ray's word that the process is gone, or ours
                 self._ray.kill(self._handles[place], no_restart=True)
                 lost.append(place)
@@ -171,7 +173,14 @@ class LearnerGroup:
         for place in lost:
             self._handles[place] = self._make()
         self._ray.get([self._handles[place].setup.remote() for place in lost])
-        if state is None:
+        if states:
+            first = next(iter(states.values()))
+            every = [states.get(place, first) for place in range(len(self._handles))]
+            state = {
+                name: {**own, "learner": _joined([each[name]["learner"] for each in every])}
+                for name, own in first.items()
+            }
+        else:
             parts = {"default": self._weights} if isinstance(self._weights, Weights) else self._weights
             state = {
                 name: {
@@ -188,9 +197,9 @@ class LearnerGroup:
         return self._weights
 
     def get_state(self, name: str) -> dict[str, Any]:
-        """Return the state of a module's learner, which is that of all; without replay buffers, which differ."""
-        state: dict[str, Any] = self._ray.get(self._handles[0].get_state.remote([name]))[name]["learner"]
-        return {**state, "buffer": None} if "buffer" in state else state
+        """Return the state of a module's learners."""
+        states = self._ray.get([handle.get_state.remote([name]) for handle in self._handles])
+        return _joined([state[name]["learner"] for state in states])
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Give all learners the state of some modules.
@@ -198,8 +207,9 @@ class LearnerGroup:
         Raises:
             CheckpointError: it does not fit.
         """
-        ref = self._ray.put(dict(state))
-        self._call("set_state", [ref] * len(self._handles), timeout_s=START_TIMEOUT_S)
+        size = len(self._handles)
+        each = [{name: _share(own, place, size) for name, own in state.items()} for place in range(size)]
+        self._call("set_state", each, timeout_s=START_TIMEOUT_S)
         self._weights = self._ray.get(self._handles[0].weights.remote())
 
     def close(self) -> None:
@@ -246,3 +256,24 @@ class RemoteLearner:
             CheckpointError: it does not fit.
         """
         self._group.set_state({self._name: {"tensors": dict(self._module.state_dict()), "learner": dict(state)}})
+
+
+def _joined(states: list[dict[str, Any]]) -> dict[str, Any]:
+    """Put together the states of a module's learners: that of the first, and what others have of their own."""
+    if "buffer" not in states[0]:
+        return states[0]
+    shares = [{key: state[key] for key in SHARE} for state in states]
+    return {**states[0], "buffer": None, "shares": shares}
+
+
+def _share(own: Mapping[str, Any], place: int, size: int) -> dict[str, Any]:
+    """What one of several learners is given of a module's state; of other learners' buffers nothing is of use."""
+    if "learner" not in own:
+        return dict(own)
+    learner = dict(own["learner"])
+    shares = learner.pop("shares", [])
+    if len(shares) == size:
+        learner |= shares[place]
+    elif "buffer" in learner:
+        learner["buffer"] = None  # it is filled again before learning goes on
+    return {**own, "learner": learner}
