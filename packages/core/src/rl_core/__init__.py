@@ -1,7 +1,8 @@
 """Reinforcement learning in process: envs, connectors, modules, algorithms, checkpoints, and the `rl` command."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rl_core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rl_core.algorithm.algorithm import Algorithm
@@ -141,18 +142,11 @@ _MODULES = {
     "tune_resources": "runtime.tune",
     "tune_trainable": "runtime.tune",
 }
-"""Where each name is imported from on first use (PEP 562): `rl --help` needs neither torch nor gymnasium."""
+"""Where each name is imported from on first use: `rl --help` needs neither torch nor gymnasium."""
 
 
 if not TYPE_CHECKING:  # a checker that saw this function would take every misspelt name for a good one
-
-    def __getattr__(name: str) -> Any:
-        """Import a public name, and keep it."""
-        if name not in _MODULES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-        globals()[name] = value
-        return value
+    __getattr__ = lazy_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.spaces import Space
 
-from rl_core import Policy
 from rl_core.env.spaces import check_supported, same_space
 from rl_core.errors import EnvError
 from rl_core.records import Tree
 from rl_multiagent.env.agent_env import AgentID
+
+if TYPE_CHECKING:
+    from rl_core import Policy
 
 
 @dataclass(frozen=True, slots=True)
