@@ -30,19 +30,22 @@ def spread(_: dict[str, Any]) -> ParallelEnv:
 
 
 def pursuit(_: dict[str, Any]) -> ParallelEnv:
-    """Eight pursuers shall catch 30 evaders on a grid."""
-    return pursuit_v5.parallel_env(max_cycles=500)
+    """Four pursuers who see the cells around them shall catch six evaders, two at a time, on a grid of 10 by 10."""
+    return pursuit_v5.parallel_env(
+        n_pursuers=4, n_evaders=6, x_size=10, y_size=10, obs_range=3, surround=False, max_cycles=100
+    )
 
 
-ENVS: dict[str, tuple[Callable[[dict[str, Any]], ParallelEnv], list[str]]] = {
-    "spread": (spread, [f"agent_{place}" for place in range(3)]),
-    "pursuit": (pursuit, [f"pursuer_{place}" for place in range(8)]),
+ENVS: dict[str, tuple[Callable[[dict[str, Any]], ParallelEnv], list[str], float]] = {
+    "spread": (spread, [f"agent_{place}" for place in range(3)], 5e-4),
+    "pursuit": (pursuit, [f"pursuer_{place}" for place in range(4)], 1e-4),
 }
+"""By name: how to make the env, its agents, and the learning rate of the critic, which learns from the steps of all."""
 
 
 def config_of(base: AlgorithmConfig, args: argparse.Namespace) -> AlgorithmConfig:
-    """Complete a config of PPO or MAPPO: they differ in nothing else."""
-    env, agents = ENVS[args.env]
+    """Complete a config of PPO or MAPPO: they differ in nothing but the critic."""
+    env, agents, _ = ENVS[args.env]
     return (
         base.environment(env)
         .env_runners(num_envs_per_env_runner=16)
@@ -61,7 +64,8 @@ if __name__ == "__main__":
     if args.as_test:
         apart = train_example(config_of(PPOConfig(), args), args, evaluate_every=80_000)
         apart.algorithm.stop()
-    together = train_example(config_of(MAPPOConfig(), args), args, evaluate_every=80_000)
+    mappo = MAPPOConfig().training(critic_lr=ENVS[args.env][2])
+    together = train_example(config_of(mappo, args), args, evaluate_every=80_000)
     if args.as_test:
         figures = f"{together.evaluation_return:.1f} with one critic, {apart.evaluation_return:.1f} each on their own"
         checks.append((together.evaluation_return > apart.evaluation_return, figures))

@@ -6,7 +6,9 @@ import pytest
 import rl_multiagent
 
 
-@pytest.mark.parametrize("what", ["from rl_multiagent import MultiAgentEnv, PettingZooEnv, OpenSpielEnv", "env.workers"])
+@pytest.mark.parametrize(
+    "what", ["from rl_multiagent import MultiAgentEnv, PettingZooEnv, OpenSpielEnv", "env.workers"]
+)
 def test_a_process_that_only_steps_an_env_does_not_import_torch(what):
     code = what if " " in what else f"import rl_multiagent.{what}"
     subprocess.run([sys.executable, "-c", f"{code}; import sys; assert 'torch' not in sys.modules"], check=True)
