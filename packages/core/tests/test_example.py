@@ -50,7 +50,7 @@ def test_every_common_flag_is_known_and_explained():
     [
         ("--num-aggregator-actors-per-learner 1", "batches are made where they are learned from"),
         ("--num-cpus-per-learner 2", "add --num-learners"),
-        ("--num-agents 2", "this script is single-agent"),
+        ("--num-agents 2", "the agents of this script are fixed"),
         ("--num-samples 3", "got '3', expected 1: this script is one run, not a search"),
         ("--max-concurrent-trials 1", "not a search"),
         ("--num-cpus 2", "add --num-env-runners, --num-learners or --evaluation-num-env-runners"),

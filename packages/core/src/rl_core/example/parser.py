@@ -34,7 +34,7 @@ class Refusal(NamedTuple):
 
 
 REFUSALS = (
-    Refusal("--num-agents", whole_number, 0, "this script is single-agent", "agents; 0: a single-agent env"),
+    Refusal("--num-agents", whole_number, 0, "the agents of this script are fixed", "agents; 0: a single-agent env"),
     Refusal("--num-aggregator-actors-per-learner", whole_number, 0, JOINED, "processes that make batches"),
     Refusal("--num-samples", positive_int, 1, TUNE, "trials"),
     Refusal("--max-concurrent-trials", positive_int, None, TUNE, "trials at a time"),
