@@ -268,6 +268,15 @@ def test_learners_that_replay_go_on_with_their_own_buffers(build, tmp_path):
     assert alone.train()[size] < before[size], "one learner has no use for the halves of two"
 
 
+def test_one_learner_that_replays_goes_on_in_another_process_and_back(build, tmp_path):
+    alone, remote = build(replaying()), build(replaying().learners(num_learners=1))
+    stored = [alone.train()["learner/default/replay_size"]]
+    for number, (run, other) in enumerate(((alone, remote), (remote, alone))):
+        other.restore(run.save(tmp_path / str(number)))
+        stored.append(other.train()["learner/default/replay_size"])
+    assert stored[0] < stored[1] < stored[2]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

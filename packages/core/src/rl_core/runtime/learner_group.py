@@ -260,7 +260,7 @@ class RemoteLearner:
 
 def _joined(states: list[dict[str, Any]]) -> dict[str, Any]:
     """Put together the states of a module's learners: that of the first, and what others have of their own."""
-    if "buffer" not in states[0]:
+    if len(states) == 1 or "buffer" not in states[0]:
         return states[0]
     shares = [{key: state[key] for key in SHARE} for state in states]
     return {**states[0], "buffer": None, "shares": shares}
@@ -271,7 +271,7 @@ def _share(own: Mapping[str, Any], place: int, size: int) -> dict[str, Any]:
     if "learner" not in own:
         return dict(own)
     learner = dict(own["learner"])
-    shares = learner.pop("shares", [])
+    shares = learner.pop("shares", [learner])  # the state of one learner has all of it
     if len(shares) == size:
         learner |= shares[place]
     elif "buffer" in learner:
