@@ -9,7 +9,7 @@ above that of agents that learned on their own.
 Command: python examples/multi_agent/pettingzoo_shared_value_function.py --as-test --seed 0
 Reached: spread on seeds 0, 1, 2: -40.0, -38.4, -43.7; on their own -56.6, -44.9, -55.5 (3 to 10 min for each, the
 machine shared). `--env pursuit --stop-timesteps 120000` on seeds 0, 1, 2, 3: 2.8, 2.6, 1.1, -3.4; on their own -8.3,
--2.8, -7.6, -11.9 (3 to 4 min for each); at random -39. The settings of pursuit were chosen on seeds 0 and 1. The lead
+-2.8, -7.6, -11.9 (3 to 4 min for each); at random -39. The settings of pursuit were chosen on seeds 0 to 2. The lead
 is one of speed: after 240,000 steps both are at 13 (seed 1). Where agents see 7 by 7 cells there was none.
 """
 
