@@ -6,19 +6,22 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a package's `__getattr__`, which imports a public name and keeps it.
+def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return a package's `__getattr__`, which imports a public name and keeps it, and its `__dir__`.
 
     Args:
         package: Its `__name__`.
         modules: By name the module, relative to the package, that defines it.
     """
+    here = vars(sys.modules[package])
 
-    def getattr_(name: str) -> Any:
+    def find(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
-        setattr(sys.modules[package], name, value)
-        return value
+        here[name] = getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+        return here[name]
 
-    return getattr_
+    def names() -> list[str]:
+        return sorted({*here, *modules})
+
+    return find, names

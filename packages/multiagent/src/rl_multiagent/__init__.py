@@ -93,9 +93,4 @@ _MODULES = {
 
 
 if not TYPE_CHECKING:  # a checker that saw this function would take every misspelt name for a good one
-    __getattr__ = lazy_names(__name__, _MODULES)
-
-
-def __dir__() -> list[str]:
-    """List the public names with what is here already."""
-    return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -198,8 +198,11 @@ class LearnerGroup:
 
     def get_state(self, name: str) -> dict[str, Any]:
         """Return the state of a module's learners."""
-        states = self._ray.get([handle.get_state.remote([name]) for handle in self._handles])
-        return _joined([state[name]["learner"] for state in states])
+        first, *others = self._handles
+        states = [self._ray.get(first.get_state.remote([name]))[name]["learner"]]
+        if "buffer" in states[0]:  # else the others' states are the same
+            states += [state[name]["learner"] for state in self._ray.get([h.get_state.remote([name]) for h in others])]
+        return _joined(states)
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Give all learners the state of some modules.
