@@ -96,6 +96,15 @@ def _case(contestant: str, group: str, variant: str = "", **settings: Any) -> Ca
     return Case(contestant=contestant, group=group, variant=variant, settings=settings)
 
 
+def _remote(*contestants: str, variant: str = "ppo") -> Iterator[Case]:
+    """Yield cases of two runners of 8 envs, on a sync vector env and on CartPole's vectorised form."""
+    for name, vector in (("sync", "sync"), ("vector", "vector_entry_point")):
+        for contestant in contestants:
+            settings = {"num_runners": 2, "vector": vector, "algorithm": variant}
+            label = "" if variant == "ppo" else variant
+            yield Case(contestant=contestant, group=f"2 runners of 8 envs, {name}", variant=label, settings=settings)
+
+
 _PONG = "8 envs x 128"
 CASES = {
     "learn": [
@@ -109,11 +118,8 @@ CASES = {
         name: [_case("ours", _PONG), _case("sb3", _PONG), _case("ours", _PONG, "bfloat16", half=True)]
         for name in ("pong", "pong_sampling")
     },
-    "remote_sampling": [_case(name, "2 runners of 8 envs", num_runners=2) for name in ("ours", "rllib")],
-    "remote_loop": [
-        *(_case(name, "2 runners of 8 envs", num_runners=2) for name in ("ours", "rllib")),
-        *(_case("ours", "2 runners of 8 envs", name, num_runners=2, algorithm=name) for name in ("impala", "appo")),
-    ],
+    "remote_sampling": [*_remote("ours", "rllib")],
+    "remote_loop": [*_remote("ours", "rllib"), *_remote("ours", variant="impala"), *_remote("ours", variant="appo")],
     "slow_env": [
         _case("ours", "1 ms per step", f"{runners} runners", num_runners=runners, num_steps=32) for runners in (1, 2)
     ],

@@ -100,7 +100,7 @@ def remote_loop(work: Work) -> Figures:
         config_ = (
             kind()
             .environment(ENV)
-            .env_runners(num_envs_per_env_runner=work.num_envs)
+            .env_runners(num_envs_per_env_runner=work.num_envs, gym_env_vectorize_mode=work.vector)
             .training(train_batch_size_per_learner=work.batch_size, minibatch_size=work.batch_size, lr=work.lr)
             .rl_module(model_config={"fcnet_hiddens": (64, 64), "fcnet_activation": "tanh", "vf_share_layers": False})
         )

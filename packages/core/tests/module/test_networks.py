@@ -54,6 +54,91 @@ def test_mlp_computes_what_linear_layers_compute(activation):
     torch.testing.assert_close(network(x), expected)
 
 
+def layer_by_layer(network, x, parameters):
+    for index, activate in enumerate(network.activations):
+        x = nn.functional.linear(x, parameters[f"weight_{index}"], parameters[f"bias_{index}"])
+        x = x if activate is None else activate(x)
+    return x
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("num_samples", [3, 200])
+@pytest.mark.parametrize("sizes", [(3, 5), (3, 5, 4), (6, 2, 7, 1)])
+def test_mlp_has_the_gradients_of_linear_layers(activation, num_samples, sizes):
+    network = MLP(sizes, activation=activation, activate_last=True).double()
+    x = torch.randn(2, num_samples, sizes[0], dtype=torch.float64, requires_grad=True)
+    inputs, parameters = [x, *network.parameters()], dict(network.named_parameters())
+    weights = torch.randn(2, num_samples, sizes[-1], dtype=torch.float64)
+    expected = torch.autograd.grad((layer_by_layer(network, x, parameters) * weights).sum(), inputs)
+    torch.testing.assert_close(torch.autograd.grad((network(x) * weights).sum(), inputs), expected)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid", "silu"])
+def test_gradients_of_an_mlp_can_be_differentiated(activation):
+    network = MLP((3, 5, 4, 2), activation=activation, initializer="torch").double()  # no biases at the kink of relu
+    x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+
+    def result(x, *values):
+        return torch.func.functional_call(network, dict(zip(parameters, values, strict=True)), (x,))
+
+    parameters = dict(network.named_parameters())
+    assert torch.autograd.gradcheck(result, (x, *parameters.values()))
+    assert torch.autograd.gradgradcheck(result, (x, *parameters.values()))
+
+
+@pytest.mark.parametrize("frozen", [("weight_0", "bias_0"), ("bias_1",), ("weight_2", "bias_2"), ("weight_0",)])
+@pytest.mark.parametrize("input_needs_it", [False, True])
+def test_frozen_parameters_of_an_mlp_get_no_gradient(frozen, input_needs_it):
+    network, x = MLP((3, 5, 4, 2)), torch.randn(200, 3, requires_grad=input_needs_it)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    trained = [parameter for parameter in (x, *network.parameters()) if parameter.requires_grad]
+    expected = torch.autograd.grad(layer_by_layer(network, x, dict(network.named_parameters())).sum(), trained)
+    network(x).sum().backward()
+    torch.testing.assert_close(tuple(leaf.grad for leaf in trained), expected)
+    assert all(dict(network.named_parameters())[name].grad is None for name in frozen)
+
+
+def test_mlp_computes_the_same_with_and_without_gradients():
+    network, x = MLP((4, 64, 64, 2)), torch.randn(256, 4)
+    with torch.no_grad():
+        acting = network(x)
+    assert torch.equal(network(x), acting)
+
+
+def test_mlp_trains_under_autocast():
+    network, x = MLP((4, 64, 64, 2)), torch.randn(256, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = network(x)
+    assert result.dtype == torch.bfloat16
+    result.float().square().sum().backward()
+    halved = [parameter.grad.clone() for parameter in network.parameters()]
+    network.zero_grad()
+    network(x).square().sum().backward()
+    for half, parameter in zip(halved, network.parameters(), strict=True):
+        assert half.dtype == torch.float32
+        assert (half - parameter.grad).norm() < 0.05 * parameter.grad.norm()
+
+
+def test_mlp_works_under_torch_func_transforms():
+    network, x = MLP((3, 5, 2)), torch.randn(4, 3)
+    parameters = {name: value.detach() for name, value in network.named_parameters()}
+
+    def total(parameters, row):
+        return torch.func.functional_call(network, parameters, (row,)).sum()
+
+    by_sample = torch.func.vmap(torch.func.grad(total), (None, 0))(parameters, x)
+    network(x).sum().backward()
+    for name, value in network.named_parameters():
+        torch.testing.assert_close(by_sample[name].sum(0), value.grad)
+
+
+def test_an_mlp_without_samples_has_zero_gradients():
+    network = MLP((3, 5, 2))
+    network(torch.zeros(0, 3)).sum().backward()
+    assert not any(parameter.grad.any() for parameter in network.parameters())
+
+
 def test_mlp_works_with_functional_call():
     network, x = MLP((3, 5, 2)), torch.randn(4, 3)
     doubled = {name: 2 * value for name, value in network.named_parameters()}
