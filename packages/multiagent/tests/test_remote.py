@@ -12,6 +12,7 @@ from naming_env import NamingEnv, make_config, parameters  # noqa: E402
 
 from rl_core import PPOConfig  # noqa: E402
 from rl_core.errors import ConfigError  # noqa: E402
+from rl_core.runtime.packing import unpack  # noqa: E402
 from rl_multiagent import MAPPOConfig, MultiAgent, PolicySpec, add_policy, map_agents, remove_policy  # noqa: E402
 
 for module in (naming_env, sys.modules[__name__]):
@@ -73,7 +74,7 @@ def test_learners_share_the_policies_of_many_agents():
         result = algorithm.train()
     assert result["env_runners/episode_return_mean"] > before + 2
     handles = algorithm._learner_group._handles
-    first, second = ray.get([handle.weights.remote() for handle in handles])
+    first, second = map(unpack, ray.get([handle.weights.remote() for handle in handles]))
     for name in ("left", "right"):
         for tensor, other in zip(first[name].tensors.values(), second[name].tensors.values(), strict=True):
             assert torch.equal(tensor, other)

@@ -11,6 +11,7 @@ import torch
 from rl_core import A2CConfig, APPOConfig, Callbacks, PPOConfig, SACConfig
 from rl_core.errors import ConfigError, WorkerError
 from rl_core.runtime.learner_actor import Layout, LearnerActor
+from rl_core.runtime.packing import pack, unpack
 from rl_core.testing.envs import CountdownEnv
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -99,7 +100,8 @@ def learners_of(hosts, config, runner):
 
 def learn_together(hosts, runner, rollout):
     """Let both learn from their shares; returns the figures of each and the weights of the first."""
-    updates = on_both(hosts, "update", [(part,) for part in runner.split(rollout, 2)])
+    answers = on_both(hosts, "update", [(pack(part),) for part in runner.split(rollout, 2)])
+    updates = [unpack(answer) for answer in answers]
     return [update.metrics for update in updates], updates[0].weights
 
 
@@ -155,7 +157,7 @@ def test_every_algorithm_keeps_the_learners_alike_and_counts_what_all_learned_fr
     before = flat(one.learner.weights())
     for _ in range(5):
         figures, weights = learn_together(hosts, one.env_runner, one.env_runner.sample())
-    states = on_both(hosts, "get_state", [(["default"],)] * 2)
+    states = [unpack(state) for state in on_both(hosts, "get_state", [(["default"],)] * 2)]
     first, second = (state["default"]["tensors"] for state in states)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(flat(weights), before)
@@ -189,7 +191,7 @@ def test_a_learner_that_is_killed_is_replaced_and_the_others_state_goes_on(build
     assert np.isfinite(result["learner/default/policy_loss"])
     assert survivor in pids(algorithm)
     assert victim not in pids(algorithm)
-    first, second = ray.get([handle.weights.remote() for handle in algorithm._learner_group._handles])
+    first, second = map(unpack, ray.get([handle.weights.remote() for handle in algorithm._learner_group._handles]))
     assert torch.equal(flat(first), flat(second))
 
 
@@ -245,7 +247,7 @@ def test_a_checkpoint_goes_on_with_another_number_of_learners(build, tmp_path):
 def test_learners_that_replay_go_on_with_their_own_buffers(build, tmp_path):
     def rewards():
         states = ray.get([handle.get_state.remote(["default"]) for handle in algorithm._learner_group._handles])
-        return [state["default"]["learner"]["buffer"]["ring"]["reward"] for state in states]
+        return [unpack(state)["default"]["learner"]["buffer"]["ring"]["reward"] for state in states]
 
     algorithm, alone = build(replaying().learners(num_learners=2)), build(replaying())
     for _ in range(5):

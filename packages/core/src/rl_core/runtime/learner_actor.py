@@ -17,7 +17,7 @@ from rl_core.learning.learner import Metrics
 from rl_core.learning.peers import Peers
 from rl_core.metrics import MetricsLogger, logging_to
 from rl_core.policy import Policy, load_tensors
-from rl_core.runtime.session import register_tensors
+from rl_core.runtime.packing import Bytes, pack, unpack
 from rl_core.sampling.protocol import Runner
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ class LearnerActor:
         Raises:
             ConfigError: one cannot learn together with others.
         """
-        register_tensors()
         settings = self._config.learners.settings
         torch.set_num_threads(max(1, int(settings.num_cpus_per_learner)))
         self._updater = self._config.components().learner(self._config, cast(Runner, self._sources))
@@ -121,33 +120,34 @@ class LearnerActor:
             self._peers.leave()
             self._peers = None
 
-    def update(self, rollout: Any) -> Update:
-        """Learn from this learner's share of a rollout.
+    def update(self, share: Bytes) -> Bytes:
+        """Learn from this learner's share of a rollout, packed; returns a packed `Update`.
 
         Raises:
             PeerLostError: another learner died or hung.
             NonFiniteError: see `Learner.update`.
         """
         with logging_to(self._metrics):
-            metrics = self.updater.update(rollout)
+            metrics = self.updater.update(unpack(share))
         weights = self.updater.weights() if self._rank == 0 else None
-        return Update(metrics=metrics, weights=weights, logged=self._metrics.take())
+        return pack(Update(metrics=metrics, weights=weights, logged=self._metrics.take()))
 
-    def get_state(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the state of some modules' learners, with the modules' tensors."""
+    def get_state(self, names: Sequence[str]) -> Bytes:
+        """Return the state of some modules' learners, with the modules' tensors, packed."""
         learners = self._learners
-        return {
+        state = {
             name: {"tensors": dict(learners[name].module.state_dict()), "learner": learners[name].get_state()}
             for name in names
         }
+        return pack(state)
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
+    def set_state(self, state: Bytes) -> None:
         """Take back what `get_state` gave; without the learner's part, only weights and `counters`.
 
         Raises:
             CheckpointError: it does not fit.
         """
-        for name, own in state.items():
+        for name, own in unpack(state).items():
             learner = self._learners[name]
             load_tensors(learner.module, own["tensors"], what=f"learner {name!r}")
             if "learner" in own:
@@ -155,9 +155,9 @@ class LearnerActor:
             else:
                 learner.version, learner.env_steps = own["counters"]
 
-    def weights(self) -> Any:
-        """Publish the newest weights."""
-        return self.updater.weights()
+    def weights(self) -> Bytes:
+        """Publish the newest weights, packed."""
+        return pack(self.updater.weights())
 
     def ping(self) -> None:
         """Show that the process lives."""

@@ -15,6 +15,7 @@ from rl_core.learning.learner import Metrics, ModuleLearner
 from rl_core.metrics import MetricsLogger, mean_of
 from rl_core.records import Weights
 from rl_core.runtime.learner_actor import Layout, LearnerActor, Update
+from rl_core.runtime.packing import pack, unpack
 from rl_core.runtime.session import cause_of, connect, require_resources, send_config, wanted_by_learner
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class LearnerGroup:
         try:
             self._call("setup", timeout_s=START_TIMEOUT_S)
             self._meet()
-            self._weights = self._ray.get(self._handles[0].weights.remote())
+            self._weights = unpack(self._ray.get(self._handles[0].weights.remote()))
             modules: dict[str, nn.Module] = self._ray.get(self._handles[0].modules.remote())
         except BaseException:
             self.close()
@@ -124,11 +125,11 @@ class LearnerGroup:
             NonFiniteError: see `Learner.update`.
             WorkerError: a learner was lost and may not be replaced, or was lost again and again.
         """
-        parts = self._runner.split(rollout, len(self._handles))
+        parts = [pack(part) for part in self._runner.split(rollout, len(self._handles))]
         try:
             # Several learners wait for each other, and tell when one is missing.
             limit = None if len(parts) > 1 else self._timeout_s
-            updates: list[Update] = self._call("update", parts, timeout_s=limit)
+            updates: list[Update] = [unpack(answer) for answer in self._call("update", parts, timeout_s=limit)]
         except WorkerError as error:
             self._recover(error)
             return self._complete({})
@@ -164,7 +165,7 @@ class LearnerGroup:
                 if ping not in alive:
                     raise WorkerError("It did not answer.")
                 self._ray.get(ping)
-                states[place] = self._ray.get(self._handles[place].get_state.remote(list(self.learners)))
+                states[place] = self._state_of(self._handles[place], list(self.learners))
             except Exception:  # Ray's word that the process is gone, or ours
                 self._ray.kill(self._handles[place], no_restart=True)
                 lost.append(place)
@@ -199,10 +200,15 @@ class LearnerGroup:
     def get_state(self, name: str) -> dict[str, Any]:
         """Return the state of a module's learners."""
         first, *others = self._handles
-        states = [self._ray.get(first.get_state.remote([name]))[name]["learner"]]
+        states = [self._state_of(first, [name])[name]["learner"]]
         if "buffer" in states[0]:  # else the others' states are the same
-            states += [state[name]["learner"] for state in self._ray.get([h.get_state.remote([name]) for h in others])]
+            states += [self._state_of(other, [name])[name]["learner"] for other in others]
         return _joined(states)
+
+    def _state_of(self, handle: Any, names: list[str]) -> dict[str, Any]:
+        """Ask one learner for the state of some modules."""
+        state: dict[str, Any] = unpack(self._ray.get(handle.get_state.remote(names)))
+        return state
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Give all learners the state of some modules.
@@ -211,9 +217,9 @@ class LearnerGroup:
             CheckpointError: it does not fit.
         """
         size = len(self._handles)
-        each = [{name: _share(own, place, size) for name, own in state.items()} for place in range(size)]
+        each = [pack({name: _share(own, place, size) for name, own in state.items()}) for place in range(size)]
         self._call("set_state", each, timeout_s=START_TIMEOUT_S)
-        self._weights = self._ray.get(self._handles[0].weights.remote())
+        self._weights = unpack(self._ray.get(self._handles[0].weights.remote()))
 
     def close(self) -> None:
         """End all processes."""

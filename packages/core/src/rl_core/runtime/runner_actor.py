@@ -14,7 +14,6 @@ from rl_core.metrics import MetricsLogger, logging_to
 from rl_core.policy import Policy
 from rl_core.records import Tree
 from rl_core.runtime.packing import Bytes, pack, unpack
-from rl_core.runtime.session import register_tensors
 from rl_core.sampling.episodes import EpisodeStats
 from rl_core.sampling.protocol import SingleRunner
 
@@ -80,7 +79,6 @@ class RunnerActor:
         Raises:
             EnvError: the env cannot be made or breaks its contract.
         """
-        register_tensors()
         torch.set_num_threads(1)
         callbacks = CallbackList(self._config.callbacks.settings.callbacks_class)
         context = Context(callbacks=callbacks, metrics=self._metrics, runner=self._place)

@@ -7,9 +7,6 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
 from rl_core.errors import ConfigError, WorkerError
 
 if TYPE_CHECKING:
@@ -41,7 +38,6 @@ def connect(what: str, *, num_cpus: int | None = None, num_gpus: int | None = No
             logging_level=logging.WARNING,
             log_to_driver=False,
         )
-    register_tensors()
     return ray
 
 
@@ -67,26 +63,6 @@ def start_ray(*, num_cpus: int, num_gpus: int | None = None) -> None:
         ConfigError: Ray is not installed.
     """
     connect(f"num_cpus={num_cpus}", num_cpus=num_cpus, num_gpus=num_gpus)
-
-
-def register_tensors() -> None:
-    """Let tensors travel as numpy arrays in this process: through shared memory, in a third of the time of pickling."""
-    from ray.util import register_serializer
-
-    register_serializer(torch.Tensor, serializer=_to_array, deserializer=_to_tensor)
-
-
-def _to_array(tensor: torch.Tensor) -> tuple[np.ndarray[Any, Any], str]:
-    tensor = tensor.detach().cpu()
-    if tensor.dtype == torch.bfloat16:  # numpy has none
-        return tensor.view(torch.int16).numpy(), "bfloat16"
-    return tensor.numpy(), ""
-
-
-def _to_tensor(given: tuple[np.ndarray[Any, Any], str]) -> torch.Tensor:
-    array, dtype = given
-    tensor = torch.from_numpy(array.copy())  # Ray's arrays are read-only, and writing to one would end the process
-    return tensor.view(torch.bfloat16) if dtype else tensor
 
 
 def wanted_by_runner(config: AlgorithmConfig) -> dict[str, float]:
