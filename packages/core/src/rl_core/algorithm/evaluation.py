@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,6 @@ from rl_core.sampling.protocol import Runner
 
 if TYPE_CHECKING:
     from rl_core.algorithm.config import AlgorithmConfig
-
-    pass
 
 KEYS = (
     "episode_return_mean",
@@ -51,6 +50,7 @@ class Evaluator:
         self.figures: dict[str, Any] = dict.fromkeys((f"evaluation/{key}" for key in (*KEYS, *parts)), math.nan)
         self._thread = ThreadPoolExecutor(1, "evaluation") if settings.evaluation_parallel_to_training else None
         self._training_ended = threading.Event()
+        self._started = self._training_s = 0.0
 
     def ready_runner(self, weights: Any) -> Runner:
         """Return the runner, with weights and statistics to play with."""
@@ -79,6 +79,7 @@ class Evaluator:
         assert self._thread is not None, "evaluation_parallel_to_training is set"
         runner = self.ready_runner(weights)
         self._training_ended.clear()
+        self._started = time.monotonic()
         if self.settings.evaluation_duration == "auto":
             return self._thread.submit(self._play_until_end, runner, seed)
         explore = self.settings.explore
@@ -92,15 +93,22 @@ class Evaluator:
     def end_of_training(self) -> None:
         """Let an evaluation that lasts as long as training come to its end."""
         self._training_ended.set()
+        self._training_s = time.monotonic() - self._started
 
     def _play_until_end(self, runner: Runner, seed: int) -> EpisodeStats:
-        """Play episodes, one for each slot at a time, until training has ended; at least once."""
+        """Play episodes, one for each slot at a time, until training has ended; at least once.
+
+        No round begins that training would have to wait for, if it takes as long as it did beside the one before.
+        """
         num_episodes = self._num_slots * self.settings.evaluation_num_env_runners
         explore = self.settings.explore
         rounds: list[EpisodeStats] = []
-        while not rounds or not self._training_ended.is_set():
+        fits = True
+        while not rounds or (fits and not self._training_ended.is_set()):
             round_seed = stream_seed(seed, "round", len(rounds))
             rounds.append(runner.evaluate(num_episodes=num_episodes, seed=round_seed, explore=explore))
+            with_next = (time.monotonic() - self._started) * (len(rounds) + 1) / len(rounds)
+            fits = not self._training_s or with_next <= self._training_s
         return type(rounds[0]).joined(rounds)
 
     def summarise(self, episodes: EpisodeStats, iteration: int) -> dict[str, Any]:

@@ -157,7 +157,7 @@ class EvaluationSettings(Settings):
     evaluation_interval: Annotated[int, Range(ge=0)] = 0
     """Iterations between evaluations; 0 evaluates only when asked."""
     evaluation_duration: Positive | Literal["auto"] = 20
-    """Episodes or env steps per evaluation, exactly; `auto` goes on as long as the training beside it."""
+    """Episodes or env steps per evaluation, exactly; `auto` goes on as long as training, whose length it foresees."""
     evaluation_duration_unit: Literal["episodes", "timesteps"] = "episodes"
     """What `evaluation_duration` counts. Of a number of steps, only episodes that end within them have a return."""
     evaluation_parallel_to_training: bool = False
