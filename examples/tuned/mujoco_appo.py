@@ -1,12 +1,11 @@
 """APPO on Humanoid-v5: two processes sample while this one learns.
 
-Shows: `rl_connectors.mujoco` with asynchronous runners, whose statistics are merged and sent out with the weights. Each rollout is learned from four times, in smaller steps each time the
-learning rate falls.
-Needs pip install "rl-envs[mujoco]".
+Shows: `rl_connectors.mujoco` with asynchronous runners: their statistics of observations and rewards are merged and go
+out with the weights. Each rollout is learned from four times. Needs pip install "rl-envs[mujoco]".
 Criterion: evaluation return of 800 within 3,000,000 env steps.
 Command: python examples/tuned/mujoco_appo.py --as-test --seed 0
-Reached: on seeds 0, 1, 2: 878.3, 931.5, 820.6 after 688,128, 516,096, 430,080 steps (166 to 291 s on two cores). How old
-policies are, and so what is learned, differs from run to run.
+Reached: on seeds 0, 1, 2: 878.3, 931.5, 820.6 after 688,128, 516,096, 430,080 steps (166 to 291 s), with the first
+settings tried; how old policies are, and so what is learned, differs from run to run.
 """
 
 from rl_connectors import mujoco
