@@ -21,11 +21,10 @@ for module in (naming_env, sys.modules[__name__]):
 
 @pytest.fixture(scope="module", autouse=True)
 def _cluster():
-    if ray.is_initialized():
+    if ray.is_initialized() and ray.cluster_resources()["CPU"] < 4:
         ray.shutdown()
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    if not ray.is_initialized():
+        ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
 
 
 def main_against_old(agent, episode):

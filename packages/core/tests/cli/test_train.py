@@ -172,7 +172,7 @@ def test_nothing_heavy_is_imported_to_train(tmp_path):
     program = (
         "import sys, rl_core.cli\n"
         "code = rl_core.cli.main(['train', 'ppo', 'CartPole-v1', '--stop-iters', '1'])\n"
-        "heavy = ('matplotlib', 'tensorboard', 'imageio', 'rich', 'torch._dynamo')\n"
+        "heavy = ('matplotlib', 'tensorboard', 'imageio', 'rich', 'torch._dynamo', 'ray', 'pandas')\n"
         "print([name for name in heavy if name in sys.modules])\n"
         "sys.exit(code)"
     )
