@@ -165,7 +165,7 @@ class LearnerGroup:
                 if ping not in alive:
                     raise WorkerError("It did not answer.")
                 self._ray.get(ping)
-                states[place] = self._state_of(self._handles[place], list(self.learners))
+                (states[place],) = self._states_of([self._handles[place]], list(self.learners))
             except Exception:  # Ray's word that the process is gone, or ours
                 self._ray.kill(self._handles[place], no_restart=True)
                 lost.append(place)
@@ -199,16 +199,14 @@ class LearnerGroup:
 
     def get_state(self, name: str) -> dict[str, Any]:
         """Return the state of a module's learners."""
-        first, *others = self._handles
-        states = [self._state_of(first, [name])[name]["learner"]]
-        if "buffer" in states[0]:  # else the others' states are the same
-            states += [self._state_of(other, [name])[name]["learner"] for other in others]
-        return _joined(states)
+        states = self._states_of(self._handles[:1], [name])
+        if "buffer" in states[0][name]["learner"]:  # else the others' states are the same
+            states += self._states_of(self._handles[1:], [name])
+        return _joined([state[name]["learner"] for state in states])
 
-    def _state_of(self, handle: Any, names: list[str]) -> dict[str, Any]:
-        """Ask one learner for the state of some modules."""
-        state: dict[str, Any] = unpack(self._ray.get(handle.get_state.remote(names)))
-        return state
+    def _states_of(self, handles: list[Any], names: list[str]) -> list[dict[str, Any]]:
+        """Ask some learners, at the same time, for the state of some modules."""
+        return [unpack(state) for state in self._ray.get([handle.get_state.remote(names) for handle in handles])]
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Give all learners the state of some modules.
