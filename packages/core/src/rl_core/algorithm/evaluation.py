@@ -50,7 +50,8 @@ class Evaluator:
         self.figures: dict[str, Any] = dict.fromkeys((f"evaluation/{key}" for key in (*KEYS, *parts)), math.nan)
         self._thread = ThreadPoolExecutor(1, "evaluation") if settings.evaluation_parallel_to_training else None
         self._training_ended = threading.Event()
-        self._started = self._training_s = 0.0
+        self._started = 0.0
+        self._training_s = 0.0  # beside the evaluation before; 0 where there was none
 
     def ready_runner(self, weights: Any) -> Runner:
         """Return the runner, with weights and statistics to play with."""
@@ -103,13 +104,12 @@ class Evaluator:
         num_episodes = self._num_slots * self.settings.evaluation_num_env_runners
         explore = self.settings.explore
         rounds: list[EpisodeStats] = []
-        fits = True
-        while not rounds or (fits and not self._training_ended.is_set()):
+        while True:
             round_seed = stream_seed(seed, "round", len(rounds))
             rounds.append(runner.evaluate(num_episodes=num_episodes, seed=round_seed, explore=explore))
             with_next = (time.monotonic() - self._started) * (len(rounds) + 1) / len(rounds)
-            fits = not self._training_s or with_next <= self._training_s
-        return type(rounds[0]).joined(rounds)
+            if self._training_ended.is_set() or 0 < self._training_s < with_next:
+                return type(rounds[0]).joined(rounds)
 
     def summarise(self, episodes: EpisodeStats, iteration: int) -> dict[str, Any]:
         """Make the figures of an evaluation, and keep them."""
