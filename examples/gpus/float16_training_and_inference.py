@@ -4,7 +4,8 @@ Shows: `precision="bfloat16-true"` and `inference_dtype`. The optimizer alone re
 rounded by; float16, which has few exponents, scales its losses.
 Criterion: evaluation return of 150 within 100,000 env steps.
 Command: python examples/gpus/float16_training_and_inference.py --as-test --seed 0
-Reached: on seeds 0, 1, 2: 177.6, 174.4, 178.4 after 5,120 steps each (bfloat16 on a CPU).
+Reached: on seeds 0, 1, 2: 177.6, 174.4, 178.4 after 5,120 steps each (bfloat16 on a CPU); 150.5, 156.9, 197.1 after as
+many (float16 on an H100).
 """
 
 import torch

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+import torch
 from gymnasium.spaces import Space
 from torch import nn
 
@@ -211,6 +212,8 @@ def placed(module: M, settings: LearnerSettings) -> M:
             f"learners.device: got {settings.device!r}, which torch cannot use here (num_gpus_per_learner="
             f"{settings.num_gpus_per_learner:g}): {error}. Set device='cpu' to learn without a GPU."
         ) from error
+    if torch.device(device).type == "cuda":  # cuDNN wants a buffer of its own for weights, but the optimizer has one
+        warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
     if settings.torch_compile:
         for part in module.children():
             part.compile()

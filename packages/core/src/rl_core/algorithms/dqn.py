@@ -88,7 +88,7 @@ def losses(
         else:
             best = q.mean(chooser).argmax(-1)
             goal = categorical_projection(
-                select(next_outputs, best).softmax(-1), q.support, batch.reward, batch.discount
+                select(next_outputs, best).softmax(-1, batch.reward.dtype), q.support, batch.reward, batch.discount
             )
     if settings.num_atoms == 1:
         loss, error = td_loss(prediction, goal, weight, kind=settings.td_error_loss_fn)

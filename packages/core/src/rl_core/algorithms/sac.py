@@ -80,14 +80,14 @@ def losses(
     distribution, critic = module.distribution, module.critic
     shape = batch.reward.shape
     with torch.no_grad():
-        noise = distribution.noise(shape, draw.generator)
+        noise = distribution.noise(shape, draw.generator).to(batch.reward)
         next_action, next_log_prob = distribution.sample_and_log_prob(module.policy(batch.next_obs), noise)
         next_q = targets["critic"](batch.next_obs, next_action).squeeze(-1).amin(0)
         goal = soft_target(batch.reward, batch.discount, next_q, next_log_prob, alpha)
     q = critic(batch.obs, batch.action).squeeze(-1)  # [C, N]
     error = q - goal
     critic_loss = 0.5 * (error.square() * batch.weight).mean(-1).sum()
-    noise = distribution.noise(shape, draw.generator)
+    noise = distribution.noise(shape, draw.generator).to(batch.reward)
     action, log_prob = distribution.sample_and_log_prob(module.policy(batch.obs), noise)
     policy_loss = actor_loss(critic(batch.obs, action).squeeze(-1).amin(0), log_prob, alpha)
     alpha_loss = temperature_loss(module.log_alpha, log_prob.detach(), target_entropy(module, settings))

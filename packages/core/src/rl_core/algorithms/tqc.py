@@ -55,7 +55,7 @@ def losses(
     distribution, critic = module.distribution, module.critic
     shape = batch.reward.shape
     with torch.no_grad():
-        noise = distribution.noise(shape, draw.generator)
+        noise = distribution.noise(shape, draw.generator).to(batch.reward)
         next_action, next_log_prob = distribution.sample_and_log_prob(module.policy(batch.next_obs), noise)
         next_q = targets["critic"](batch.next_obs, next_action)  # [C, N, M]
         kept = truncated_mixture(next_q, settings.top_quantiles_to_drop_per_net)  # [N, K]
@@ -63,7 +63,7 @@ def losses(
         goal = batch.reward.unsqueeze(-1) + batch.discount.unsqueeze(-1) * soft
     q = critic(batch.obs, batch.action)
     critic_loss, error = quantile_huber_loss(q, goal, batch.weight)
-    noise = distribution.noise(shape, draw.generator)
+    noise = distribution.noise(shape, draw.generator).to(batch.reward)
     action, log_prob = distribution.sample_and_log_prob(module.policy(batch.obs), noise)
     policy_loss = actor_loss(critic(batch.obs, action).mean((0, 2)), log_prob, alpha)
     alpha_loss = temperature_loss(module.log_alpha, log_prob.detach(), target_entropy(module, settings))

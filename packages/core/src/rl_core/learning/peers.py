@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -15,6 +16,16 @@ from rl_core.errors import WorkerError
 
 class PeerLostError(WorkerError):
     """Another learner did not answer; the step was not taken."""
+
+
+def _backend(store: Store, rank: int, size: int, device: torch.device) -> str:
+    """Choose who carries gradients: NCCL between GPUs, Gloo elsewhere and where learners share a GPU."""
+    if device.type != "cuda":
+        return "gloo"
+    # Without this NCCL does not say that another learner was lost: it ends the process.
+    os.environ["TORCH_NCCL_BLOCKING_WAIT"] = "1"
+    store.set(f"GPU of {rank}", str(torch.cuda.get_device_properties(device).uuid))
+    return "nccl" if len({store.get(f"GPU of {other}") for other in range(size)}) == size else "gloo"
 
 
 class Peers:
@@ -31,22 +42,19 @@ class Peers:
             store: Where all of them find each other.
             rank: Which of them this one is.
             size: How many there are.
-            device: Where gradients are: NCCL connects GPUs, Gloo everything else.
+            device: Where gradients are.
             timeout_s: Until one that does not answer counts as lost, in seconds.
 
         Raises:
             PeerLostError: they did not all come.
         """
         self.size = size
-        self._numbers = device if device.type == "cuda" else torch.device("cpu")
+        timeout = timedelta(seconds=timeout_s)
+        store.set_timeout(timeout)
         try:
-            dist.init_process_group(
-                "nccl" if device.type == "cuda" else "gloo",
-                store=store,
-                rank=rank,
-                world_size=size,
-                timeout=timedelta(seconds=timeout_s),
-            )
+            backend = _backend(store, rank, size, device)
+            self._numbers = device if backend == "nccl" else torch.device("cpu")
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
         except RuntimeError as error:
             raise PeerLostError(f"Learner {rank} of {size} could not meet the others: {error}") from error
 
