@@ -1,5 +1,7 @@
 """Many agents with runners and learners in other processes."""
 
+import os
+import signal
 import sys
 
 import numpy as np
@@ -11,9 +13,18 @@ import naming_env  # noqa: E402
 from naming_env import NamingEnv, make_config, parameters  # noqa: E402
 
 from rl_core import PPOConfig  # noqa: E402
-from rl_core.errors import ConfigError  # noqa: E402
 from rl_core.runtime.packing import unpack  # noqa: E402
-from rl_multiagent import MAPPOConfig, MultiAgent, PolicySpec, add_policy, map_agents, remove_policy  # noqa: E402
+from rl_multiagent import (  # noqa: E402
+    MAPPOConfig,
+    MultiAgent,
+    PolicySpec,
+    add_policy,
+    load_policy,
+    map_agents,
+    remove_policy,
+    restart_policy,
+    train_policies,
+)
 
 for module in (naming_env, sys.modules[__name__]):
     ray.cloudpickle.register_pickle_by_value(module)
@@ -62,7 +73,21 @@ def test_policies_come_and_go_on_all_remote_runners():
     algorithm.stop()
 
 
-def test_learners_share_the_policies_of_many_agents():
+def left_or_third(agent, episode):
+    return "third" if agent == "left" and episode.number % 2 else agent
+
+
+def alike(algorithm):
+    """Whether both learners have the same weights; returns those of each policy."""
+    handles = algorithm._learner_group._handles
+    first, second = map(unpack, ray.get([handle.weights.remote() for handle in handles]))
+    flat = {name: torch.cat([tensor.flatten() for tensor in own.tensors.values()]) for name, own in first.items()}
+    for name, own in second.items():
+        assert torch.equal(torch.cat([tensor.flatten() for tensor in own.tensors.values()]), flat[name]), name
+    return flat
+
+
+def test_learners_share_the_policies_of_many_agents_which_come_and_go(tmp_path):
     config = make_config().env_runners(num_envs_per_env_runner=4).learners(num_learners=2)
     algorithm = config.training(train_batch_size_per_learner=200, lr=0.02).build()
     result = algorithm.train()
@@ -72,13 +97,35 @@ def test_learners_share_the_policies_of_many_agents():
     for _ in range(12):
         result = algorithm.train()
     assert result["env_runners/episode_return_mean"] > before + 2
-    handles = algorithm._learner_group._handles
-    first, second = map(unpack, ray.get([handle.weights.remote() for handle in handles]))
-    for name in ("left", "right"):
-        for tensor, other in zip(first[name].tensors.values(), second[name].tensors.values(), strict=True):
-            assert torch.equal(tensor, other)
-    with pytest.raises(ConfigError, match="num_learners=2: policies of a run can be changed"):
-        add_policy(algorithm, "third")
+    learned = alike(algorithm)
+    path = algorithm.save(tmp_path / "saved")
+    like_left = PolicySpec(like="left")
+    add_policy(algorithm, "third", like_left, weights="left", train=True, policy_mapping_fn=left_or_third)
+    begun = alike(algorithm)
+    assert torch.equal(begun["third"], learned["left"])
+    assert torch.equal(begun["right"], learned["right"])
+    for _ in range(3):
+        result = algorithm.train()
+    assert np.isfinite(result["learner/third/policy_loss"])
+    after = alike(algorithm)
+    assert all(not torch.equal(after[name], begun[name]) for name in ("left", "right", "third"))
+    os.kill(
+        ray.get(algorithm._learner_group._handles[1].__ray_call__.remote(lambda actor: os.getpid())), signal.SIGKILL
+    )
+    with pytest.warns(UserWarning, match="1 of 2 learners are replaced"):
+        algorithm.train()
+    assert set(alike(algorithm)) == {"left", "right", "third"}
+    train_policies(algorithm, ("third", "right"))
+    restart_policy(algorithm, "third")
+    assert set(begun := alike(algorithm)) == {"right", "third"}
+    load_policy(algorithm, "third", path, "left")
+    assert torch.equal((loaded := alike(algorithm))["third"], learned["left"])
+    assert not torch.equal(begun["third"], loaded["third"])
+    assert torch.equal(begun["right"], loaded["right"])
+    left = parameters(algorithm.env_runner.policies["left"])
+    assert np.isfinite(algorithm.train()["learner/third/policy_loss"])
+    assert not torch.equal(alike(algorithm)["third"], loaded["third"])
+    assert torch.equal(parameters(algorithm.env_runner.policies["left"]), left)
     algorithm.stop()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,23 +110,37 @@ class MultiAgent(Extension):
 
     def make_learner(self, config: AlgorithmConfig, runner: Runner) -> Updater:
         """Build a learner for each policy that learns, and the critic that they may share."""
-        updaters = {
-            name: self.make_updater(name, config, policy)
-            for name, policy in runner.policies.items()
+        learner = MultiLearner({})
+        self.change_learner(learner, config, runner)
+        return learner
+
+    def change_learner(
+        self, learner: MultiLearner, config: AlgorithmConfig, source: Runner, *, anew: Collection[str] = ()
+    ) -> None:
+        """Give each policy that learns a learner, and all of MAPPO's a critic; what is there already stays.
+
+        Args:
+            learner: To be changed.
+            config: Of the run.
+            source: Has the policies as they are now, and the layout of the env.
+            anew: Policies whose learners are made again.
+        """
+        there = {name: updater for name, updater in learner.updaters.items() if name not in anew}
+        learner.updaters = {
+            name: there.get(name) or self._make_updater(name, config, policy)
+            for name, policy in source.policies.items()
             if self.is_trained(name, policy)
         }
-        return MultiLearner(updaters, self.make_critic(config, runner.layout))
+        judged = self.judged_together(config)
+        learner.critic = (learner.critic or self._make_critic(judged[0], config, source.layout)) if judged else None
 
     def judged_together(self, config: AlgorithmConfig) -> list[str]:
         """Ids of the policies of MAPPO, which one critic judges that sees all agents."""
         return [name for name in self.specs if isinstance(self._config_of(name, config), MAPPOConfig)]
 
-    def make_critic(self, config: AlgorithmConfig, layout: AgentLayout) -> CriticLearner | None:
-        """Build the learner of the critic that policies share, with the settings of the first; None if none does."""
-        judged = self.judged_together(config)
-        if not judged:
-            return None
-        own, seed = self._config_of(judged[0], config), config.debugging.settings.seed
+    def _make_critic(self, name: str, config: AlgorithmConfig, layout: AgentLayout) -> CriticLearner:
+        """Build the learner of the critic that policies share, with the settings of the one named."""
+        own, seed = self._config_of(name, config), config.debugging.settings.seed
         settings = own.training.settings
         assert isinstance(settings, MAPPOSettings), "judged_together names policies of MAPPO"
         with initial_weights(stream_seed(seed, "module", CRITIC)):
@@ -142,7 +156,7 @@ class MultiAgent(Extension):
         """Make what works out who plays whom."""
         return PolicyMapper(self.policy_mapping_fn, layout, list(self.specs), seed=seed)
 
-    def make_updater(self, name: str, config: AlgorithmConfig, policy: Policy) -> Updater:
+    def _make_updater(self, name: str, config: AlgorithmConfig, policy: Policy) -> Updater:
         """Build the learner of one policy, which begins with the policy's weights."""
         seed, own = config.debugging.settings.seed, self._config_of(name, config)
         module = policy.build_module(seed=stream_seed(seed, "module", name))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rl_core import Algorithm, Policy, Weights
-from rl_core.algorithm.components import listen_to_learners
 from rl_core.checkpoint import Checkpoint
 from rl_core.env.spaces import same_space, space_from_json
 from rl_core.errors import CheckpointError, ConfigError
 from rl_core.policy import load_tensors
+from rl_multiagent.critic_learner import CRITIC
 from rl_multiagent.extension import MultiAgent, PolicySpec
-from rl_multiagent.learner import MultiLearner
 from rl_multiagent.mapping import PolicyMappingFn
 from rl_multiagent.sampling.runner import MultiAgentRunner
 
@@ -97,13 +97,12 @@ def restart_policy(algorithm: Algorithm, name: str) -> None:
     Raises:
         ConfigError: no such policy learns.
     """
-    extension, learner = _extension_of(algorithm), _learner_of(algorithm)
-    if name not in learner.updaters:
-        raise ConfigError(f"restart_policy: no policy {name!r} learns, only {', '.join(learner.updaters) or 'none'}.")
+    extension, trained = _extension_of(algorithm), _trained(algorithm)
+    if name not in trained:
+        raise ConfigError(f"restart_policy: no policy {name!r} learns, only {', '.join(trained) or 'none'}.")
     layout = algorithm.env_runner.layout
     mapper = extension.make_mapper(layout, seed=0)  # the policy's spaces do not depend on the seed
-    del learner.updaters[name]
-    _change(algorithm, weights={name: extension.make_policy(name, algorithm.config, mapper, layout)})
+    _change(algorithm, weights={name: extension.make_policy(name, algorithm.config, mapper, layout)}, anew=(name,))
 
 
 def load_policy(algorithm: Algorithm, name: str, path: str | Path, saved_name: str | None = None) -> None:
@@ -121,7 +120,7 @@ def load_policy(algorithm: Algorithm, name: str, path: str | Path, saved_name: s
         ConfigError: there is no such policy in this run.
         CheckpointError: there is none in the checkpoint, the checkpoint is damaged, or the policy does not fit.
     """
-    extension, learner = _extension_of(algorithm), _learner_of(algorithm)
+    extension = _extension_of(algorithm)
     if name not in extension.specs:
         raise ConfigError(f"load_policy: there is no policy {name!r}, only {', '.join(extension.specs)}.")
     checkpoint, saved_name = Checkpoint(path), saved_name or name
@@ -140,13 +139,13 @@ def load_policy(algorithm: Algorithm, name: str, path: str | Path, saved_name: s
     weights = Weights(version=0, tensors=saved["tensors"], connector_state=statistics)
     for runner in algorithm.runners:
         runner.set_weights({name: weights})
-    if name in learner.updaters:
-        updater = extension.make_updater(name, algorithm.config, policy)
+    if name in _trained(algorithm):
+        _change(algorithm, anew=(name,))
+        learner = algorithm.learner.learners[name]
         if f"learners/{saved_name}" in checkpoint.components():
             hidden = checkpoint.load(f"learners/{saved_name}")["learner_only"]
-            load_tensors(updater.learners[name].module, {**saved["tensors"], **hidden}, what=f"policy {saved_name!r}")
-        learner.updaters[name] = updater
-        listen_to_learners(learner, algorithm.callbacks, algorithm.metrics)
+            load_tensors(learner.module, {**saved["tensors"], **hidden}, what=f"policy {saved_name!r}")
+            learner.set_state(learner.get_state())  # in other processes it is given what its module was given
 
 
 def _extension_of(algorithm: Algorithm) -> MultiAgent:
@@ -157,30 +156,29 @@ def _extension_of(algorithm: Algorithm) -> MultiAgent:
     raise ConfigError("This run has one policy. Build it with config.use(MultiAgent(...)).")
 
 
-def _learner_of(algorithm: Algorithm) -> MultiLearner:
-    """Find the learners of the policies, in this process.
-
-    Raises:
-        ConfigError: they are in others.
-    """
-    if not isinstance(algorithm.learner, MultiLearner):
-        raise ConfigError(
-            f"num_learners={algorithm.config.learners.num_learners}: policies of a run can be changed where they learn "
-            "in its own process only. Set num_learners=0."
-        )
-    return algorithm.learner
-
-
 def _trained(algorithm: Algorithm) -> tuple[str, ...]:
     """Ids of the policies that learn now."""
-    return tuple(_learner_of(algorithm).updaters)
+    return tuple(name for name in algorithm.learner.learners if name != CRITIC)
 
 
-def _change(algorithm: Algorithm, *, weights: Mapping[str, Policy] | None = None, **changes: Any) -> None:
-    """Replace fields of the extension, and make runners and learner as it says from then on."""
+def _change(
+    algorithm: Algorithm,
+    *,
+    weights: Mapping[str, Policy] | None = None,
+    anew: Collection[str] = (),
+    **changes: Any,
+) -> None:
+    """Replace fields of the extension, and make runners and learners as it says from then on.
+
+    Args:
+        algorithm: With the extension.
+        weights: Policies to copy weights and statistics of, by the id of who gets them.
+        anew: Ids of policies whose learners are made again.
+        changes: Of the extension's fields.
+    """
     before = _extension_of(algorithm)
     after = dataclasses.replace(before, **changes)
-    config, learner = algorithm.config, _learner_of(algorithm)
+    config = algorithm.config
 
     def change_runner(runner: MultiAgentRunner) -> None:
         layout = runner.layout
@@ -199,14 +197,4 @@ def _change(algorithm: Algorithm, *, weights: Mapping[str, Policy] | None = None
     algorithm.foreach_env_runner(change_runner)
     config.extensions = tuple(after if extension is before else extension for extension in config.extensions)
     algorithm.env_runner.reread(config)
-    policies = algorithm.env_runner.policies
-    learner.updaters = {
-        name: learner.updaters.get(name) or after.make_updater(name, config, policy)
-        for name, policy in policies.items()
-        if after.is_trained(name, policy)
-    }
-    if not after.judged_together(config):
-        learner.critic = None
-    elif learner.critic is None:
-        learner.critic = after.make_critic(config, algorithm.env_runner.layout)
-    listen_to_learners(learner, algorithm.callbacks, algorithm.metrics)
+    algorithm.change_learner(functools.partial(after.change_learner, anew=anew))

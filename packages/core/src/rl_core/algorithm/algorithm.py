@@ -298,6 +298,18 @@ class Algorithm:
         """Call a function with every env runner there is, sampling first, and return what it gave for each."""
         return [result for runner in self.runners for result in runner.call_each(function)]
 
+    def change_learner(self, function: Callable[[Any, AlgorithmConfig, Any], None]) -> None:
+        """Have a function change which modules learn, in every process that does.
+
+        Args:
+            function: Called with what learns, with the config, and with what has the runner's `policies` and `layout`.
+        """
+        if self._learner_group is not None:
+            self._learner_group.change(self.config, function)
+        else:
+            function(self.learner, self.config, self.env_runner)
+            listen_to_learners(self.learner, self.callbacks, self.metrics)
+
     def save(self, path: L, *, wait: bool = True, notes: Mapping[str, Any] | None = None) -> L:
         """Write a checkpoint from which the run goes on as if it had not stopped.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -65,15 +65,31 @@ class LearnerActor:
         settings = self._config.learners.settings
         torch.set_num_threads(max(1, int(settings.num_cpus_per_learner)))
         self._updater = self._config.components().learner(self._config, cast(Runner, self._sources))
-        self._learners = dict(cast(Mapping[str, Any], self._updater.learners))
+        self._look()
+
+    def change(
+        self, config: AlgorithmConfig, sources: Layout, function: Callable[[Any, AlgorithmConfig, Layout], None]
+    ) -> None:
+        """Change which modules there are; `meet` comes next. See `LearnerGroup.change`."""
+        self._config, self._sources = config, sources
+        function(self.updater, config, sources)
+        self._look()
+
+    def _look(self) -> None:
+        """See which learners there are, and listen to them.
+
+        Raises:
+            ConfigError: one cannot learn together with others.
+        """
+        self._learners = dict(cast(Mapping[str, Any], self.updater.learners))
         alone = [name for name, learner in self._learners.items() if not hasattr(learner, "backward")]
         if alone:
             raise ConfigError(
-                f"num_learners={settings.num_learners}: the learner of {', '.join(alone)} cannot share its work with "
-                "others. Set num_learners=0."
+                f"num_learners={self._config.learners.settings.num_learners}: the learner of {', '.join(alone)} cannot "
+                "share its work with others. Set num_learners=0."
             )
         callbacks = CallbackList(self._config.callbacks.settings.callbacks_class)
-        listen_to_learners(self._updater, callbacks, self._metrics)
+        listen_to_learners(self.updater, callbacks, self._metrics)
 
     def modules(self) -> dict[str, nn.Module]:
         """Return what is trained, by id; it arrives as copies."""

@@ -59,9 +59,8 @@ class LearnerGroup:
         actor = self._ray.remote(LearnerActor).options(
             num_cpus=wanted.get("CPU", 0), num_gpus=wanted.get("GPU", 0), max_restarts=0
         )
-        sources = Layout(policies=dict(runner.policies), layout=runner.layout)
-        arguments = (send_config(config), self._ray.put(sources))
-        self._make: Callable[[], Any] = lambda: actor.remote(*arguments)
+        self._arguments = self._sources_of(config)
+        self._make: Callable[[], Any] = lambda: actor.remote(*self._arguments)
         self.num_restarts = 0
         """Learners that were replaced so far."""
         self._failures = 0
@@ -72,11 +71,20 @@ class LearnerGroup:
         try:
             self._call("setup", timeout_s=START_TIMEOUT_S)
             self._meet()
-            self._weights = unpack(self._ray.get(self._handles[0].weights.remote()))
-            modules: dict[str, nn.Module] = self._ray.get(self._handles[0].modules.remote())
+            self._look()
         except BaseException:
             self.close()
             raise
+
+    def _sources_of(self, config: AlgorithmConfig) -> tuple[Any, Any]:
+        """What a learner is made of: a config, and what the runner says of itself."""
+        layout = Layout(policies=dict(self._runner.policies), layout=self._runner.layout)
+        return send_config(config), self._ray.put(layout)
+
+    def _look(self) -> None:
+        """See what the learners have learned so far, and which modules there are."""
+        self._weights = unpack(self._ray.get(self._handles[0].weights.remote()))
+        modules: dict[str, nn.Module] = self._ray.get(self._handles[0].modules.remote())
         self.learners: dict[str, ModuleLearner] = {
             name: RemoteLearner(self, name, module) for name, module in modules.items()
         }
@@ -114,6 +122,24 @@ class LearnerGroup:
         address = self._ray.get(self._handles[0].open_store.remote())
         limit = self._timeout_s + PROBE_TIMEOUT_S
         self._call("meet", list(range(size)), [size] * size, [address] * size, timeout_s=limit)
+
+    def change(self, config: AlgorithmConfig, function: Callable[[Any, AlgorithmConfig, Layout], None]) -> None:
+        """Change which modules there are.
+
+        Args:
+            config: What learners are made by from now on.
+            function: Called in the process of each learner with what learns there, to change it, with the config, and
+                with what the runner says of itself now.
+
+        Raises:
+            Exception: what the function raised.
+        """
+        self._arguments = self._sources_of(config)
+        sent, layout = self._arguments
+        size = len(self._handles)
+        self._call("change", [sent] * size, [layout] * size, [function] * size, timeout_s=START_TIMEOUT_S)
+        self._meet()
+        self._look()
 
     def update(self, rollout: Any) -> Metrics:
         """Learn from one rollout, each learner from its share.
