@@ -1,10 +1,12 @@
-"""The benchmarks run: ours and the bare loop at tiny sizes, each in its own process as the command does it."""
+"""The benchmarks run: ours and the bare loop at tiny sizes, some in a process of their own as the command does it."""
 
+import importlib
 import json
 import math
 
 import pytest
-from benchmarks import cases, report, run
+from benchmarks import cases, ours, report, run, worker
+from benchmarks.work import Work
 
 TINY = {"num_envs": 2, "num_steps": 8, "minibatch_size": 8, "num_epochs": 1, "warmup": 1, "seconds": 0.05}
 
@@ -13,14 +15,15 @@ TINY = {"num_envs": 2, "num_steps": 8, "minibatch_size": 8, "num_epochs": 1, "wa
     ("contestant", "measurement", "vector"),
     [("ours", "loop", "sync"), ("ours", "sampling", "vector_entry_point"), ("bare", "loop", "vector_entry_point")],
 )
-def test_worker_measures_throughput(contestant, measurement, vector):
-    figures = run.run_worker(contestant, measurement, {**TINY, "vector": vector})
+def test_throughput_is_measured(contestant, measurement, vector):
+    module = importlib.import_module(worker.MODULES[contestant])
+    figures = getattr(module, measurement)(Work(**TINY, vector=vector))
     assert figures["env_steps_per_s"] > 0
     assert figures["iterations"] >= 1
 
 
-def test_worker_measures_what_connectors_cost():
-    figures = run.run_worker("ours", "connectors", {"num_envs": 8, "num_steps": 64, "warmup": 1, "seconds": 0.1})
+def test_what_connectors_cost_is_measured():
+    figures = ours.connectors(Work(num_envs=8, num_steps=64, warmup=1, seconds=0.1))
     assert figures["share"] < 1
     assert figures["bytes_share"] < 1 / 3, "a frame in four travels"
 

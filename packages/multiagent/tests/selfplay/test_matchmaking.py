@@ -87,19 +87,16 @@ def test_who_plays_whom_is_the_same_in_every_process():
         "from test_matchmaking import BOTH, make_mapper; mapper = make_mapper(BOTH)\n"
         "print([mapper.assign(slot, number).tolist() for slot in range(4) for number in range(50)])"
     )
-    said = [
-        subprocess.run(
-            [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parent)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for hash_seed in ("1", "2")
-    ]
+    there = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).parent)},  # here it is another one
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     mapper = make_mapper(BOTH)
     here = [mapper.assign(slot, number).tolist() for slot in range(4) for number in range(50)]
-    assert said == [f"{here}\n"] * 2
+    assert there.stdout == f"{here}\n"
 
 
 def test_matches_take_turns_and_each_has_all_sides_equally_often():
