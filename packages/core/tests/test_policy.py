@@ -74,6 +74,7 @@ def test_act_gives_a_plain_action_of_the_space():
 def test_act_takes_lists_and_other_precisions():
     policy = make_policy()
     assert policy.act(OBS)[0] == policy.act(OBS.tolist())[0] == policy.act(OBS.astype(np.float64))[0]
+    assert policy.act([1, 0])[0] == policy.act([1.0, 0.0])[0]
 
 
 class Fickle(Own):

@@ -1,12 +1,14 @@
 import copy
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 import torch
-from naming_env import OWN, make_config, parameters
+from gymnasium import spaces
+from naming_env import OWN, NamingEnv, make_config, parameters
 from scheduled_env import ScheduledEnv
 
-from rl_core import Algorithm, APPOConfig, DQNConfig, IMPALAConfig, Policy, PPOConfig
+from rl_core import Algorithm, APPOConfig, DQNConfig, IMPALAConfig, LearnerConnector, Policy, PPOConfig
 from rl_core.errors import ConfigError
 from rl_core.testing import check_algorithm
 from rl_core.testing.check_algorithm import without_clocks
@@ -182,3 +184,39 @@ def test_a_policy_with_a_module_of_its_own_has_the_settings_of_that_module():
     policy = algorithm.env_runner.policies["right"]
     assert {policy.act(np.zeros(3, np.float32))[0] for _ in range(20)} == {1}
     algorithm.stop()
+
+
+class PairEnv(NamingEnv):
+    """Observations are the number itself and the time."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        clock = spaces.Box(0, self.rounds, (1,))
+        self.observation_spaces = {
+            agent: spaces.Dict({"number": spaces.Discrete(size), "time": clock}) for agent, size in self.sizes.items()
+        }
+
+    def _obs(self):
+        super()._obs()
+        clock = np.array([self.time], np.float32)
+        return {agent: {"number": target, "time": clock} for agent, target in self.targets.items()}
+
+
+@dataclass(frozen=True)
+class FitsItsSpace(LearnerConnector):
+    """Reports whether the observations are of the shape that it was told."""
+
+    shape: tuple[int, ...] | None = field(default=None, init=False)
+
+    def bind(self, observation_space, action_space):
+        bound = replace(self)
+        object.__setattr__(bound, "shape", observation_space.shape)
+        return bound
+
+    def __call__(self, state, rollout):
+        return state, rollout, {"fits": float(tuple(rollout.obs.shape[2:]) == self.shape)}
+
+
+def test_learner_connectors_are_bound_to_what_modules_get():
+    result = make_config(env=PairEnv).learners(learner_connector=(FitsItsSpace(),)).build().train()
+    assert [result[f"learner/{name}/FitsItsSpace/fits"] for name in ("left", "right")] == [1.0, 1.0]

@@ -49,8 +49,9 @@ def main_everywhere(agent, episode):
 def test_policies_come_and_go_on_all_remote_runners():
     extension = MultiAgent(policies=("main",), policy_mapping_fn=main_everywhere)
     config = make_config(extension, NamingEnv, alike=True).env_runners(num_env_runners=2)
-    algorithm = config.build()
+    algorithm = config.evaluation(evaluation_num_env_runners=1, evaluation_duration=4).build()
     algorithm.train()
+    algorithm.evaluate()
     add_policy(algorithm, "old", weights="main", policy_mapping_fn=main_against_old)
     frozen = parameters(algorithm.env_runner.policies["old"])
     for _ in range(3):
@@ -67,7 +68,10 @@ def test_policies_come_and_go_on_all_remote_runners():
     map_agents(algorithm, main_everywhere)
     for _ in range(3):  # until the episodes of the old one have ended
         algorithm.train()
+    assert algorithm.evaluate()["evaluation/num_episodes"] == 4, "its runner, too, has had all changes"
+    algorithm.env_runner.submit(1)
     remove_policy(algorithm, "old")
+    assert "old" in algorithm.env_runner.arrived()[0].statistics, "under way as in IMPALA"
     algorithm.train()
     assert algorithm.env_runner.call_each(lambda runner: list(runner.policies)) == [["main"]] * 2
     algorithm.stop()

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Space
+from gymnasium.spaces import Box, Space
 
 from rl_core.checkpoint import Checkpoint
 from rl_core.config.codec import decode, encode
@@ -324,6 +324,8 @@ def batch_of_one(space: Space[Any], obs: Any) -> Tree:
         ValueError: it does not have the shape of the space.
     """
     batch = tree_map(lambda leaf: np.asarray(leaf)[np.newaxis], obs)
+    if isinstance(space, Box) and isinstance(batch, np.ndarray) and space.dtype.kind == "f":
+        batch = batch.astype(space.dtype, copy=False)  # of numbers that happen to be whole
     shape = space.shape
     if shape is not None and isinstance(batch, np.ndarray) and batch.shape[1:] != shape:
         raise ValueError(

@@ -35,14 +35,19 @@ def encode_state(state: State, where: str, tensors: dict[str, torch.Tensor]) -> 
     if isinstance(state, list):
         return [encode_state(item, f"{where}[{index}]", tensors) for index, item in enumerate(state)]
     if isinstance(state, Mapping):
-        if any(not isinstance(key, str) or (key.startswith("$") and key not in _CONFIG_KEYS) for key in state):
-            raise CheckpointError(f"{where}: mapping keys must be strings without a leading '$', got {list(state)}.")
-        return {key: encode_state(item, f"{where}.{key}", tensors) for key, item in state.items()}
+        if any(not isinstance(key, str) for key in state):
+            raise CheckpointError(f"{where}: mapping keys must be strings, got {list(state)}.")
+        return {_escaped(key): encode_state(item, f"{where}.{key}", tensors) for key, item in state.items()}
     raise CheckpointError(f"{where}: a {type(state).__name__} has no stored form; use arrays and plain data.")
 
 
 _CONFIG_KEYS = ("$import", "$object", "$instance")
 """Keys that encoded configs use; they pass through unchanged."""
+
+
+def _escaped(key: str) -> str:
+    """Tell a key of a state from those that stand for arrays and tuples: one that begins with `$` gets a second."""
+    return f"${key}" if key.startswith("$") and key not in _CONFIG_KEYS else key
 
 
 def decode_state(data: Any, tensors: Mapping[str, torch.Tensor]) -> State:
@@ -60,4 +65,4 @@ def decode_state(data: Any, tensors: Mapping[str, torch.Tensor]) -> State:
         return np.frombuffer(tensors[data["$array"]].numpy().tobytes(), dtype).reshape(data["shape"]).copy()
     if "$tuple" in data:
         return tuple(decode_state(item, tensors) for item in data["$tuple"])
-    return {key: decode_state(item, tensors) for key, item in data.items()}
+    return {key[key.startswith("$$") :]: decode_state(item, tensors) for key, item in data.items()}

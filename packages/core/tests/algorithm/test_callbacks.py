@@ -2,6 +2,7 @@ import pytest
 
 from rl_core import Callbacks
 from rl_core.algorithm.callbacks import CallbackList
+from rl_core.errors import ConfigError
 
 
 class First(Callbacks):
@@ -40,5 +41,16 @@ def test_an_event_is_listened_to_only_where_some_member_defines_it():
 
 @pytest.mark.parametrize("wrong", [3, int, "First", (First, dict), lambda: First()])
 def test_what_is_no_callbacks_class_is_refused(wrong):
-    with pytest.raises(TypeError, match="callbacks_class: got .*, expected a class derived from Callbacks"):
+    with pytest.raises(ConfigError, match="callbacks_class: got .*, expected a class derived from Callbacks"):
         CallbackList(wrong)
+
+
+class Misspelt(Callbacks):
+    def on_epsiode_end(self, *, episode, metrics):
+        pass
+
+
+@pytest.mark.parametrize("given", [Misspelt, Misspelt(), (First, Misspelt)])
+def test_a_method_that_is_no_event_is_refused_with_the_nearest(given):
+    with pytest.raises(ConfigError, match=r"Misspelt\.on_epsiode_end is no event .*Did you mean 'on_episode_end'"):
+        CallbackList(given)

@@ -21,6 +21,7 @@ from rl_core import (
     TQCConfig,
 )
 from rl_core.checkpoint import Checkpoint
+from rl_core.errors import CheckpointError
 from rl_core.testing import check_algorithm
 from rl_core.testing.check_algorithm import without_clocks
 from rl_core.testing.envs import CountdownEnv
@@ -168,13 +169,49 @@ def test_vector_slots_that_end_at_different_times_train_recurrent_dqn_without_na
 
 
 @pytest.mark.parametrize("name", ["dqn rainbow", "dqn recurrent, prioritised", "sac box", "td3", "tqc"])
-@pytest.mark.parametrize("precision", ["bfloat16-true", "float16-true"])
+@pytest.mark.parametrize("precision", ["bfloat16-true", "float16-true", "bfloat16-mixed", "float16-mixed"])
 def test_off_policy_algorithms_learn_in_half_precision(name, precision):
     algorithm = CONFIGS[name]().training(precision=precision).build()
     before = copy.deepcopy(algorithm.learner.module.state_dict())
-    for _ in range(3 if precision == "bfloat16-true" else 8):  # float16 leaves out steps until losses are scaled right
+    for _ in range(
+        3 if precision.startswith("bfloat16") else 8
+    ):  # float16 leaves out steps until losses are scaled right
         algorithm.train()
     after = algorithm.learner.module.state_dict()
     algorithm.stop()
     assert all(tensor.isfinite().all() for tensor in after.values())
     assert any(not torch.equal(before[key], tensor) for key, tensor in after.items())
+
+
+def test_without_a_saved_buffer_the_one_that_is_there_stays(tmp_path):
+    def make(env="CartPole-v1"):
+        return off_policy(DQNConfig(), env, replay_buffer_config={"save_in_checkpoints": False}).build()
+
+    algorithm, other = make(), make("Acrobot-v1")
+    for _ in range(3):
+        algorithm.train()
+    other.train()
+    before = state_of(algorithm)
+    assert "buffer" not in before
+    size = len(algorithm.learner.buffer)
+    with pytest.raises(CheckpointError, match="another env"):
+        algorithm.restore(other.save(tmp_path / "other"))
+    assert len(algorithm.learner.buffer) == size
+    assert state_of(algorithm)["num_stored"] == before["num_stored"]
+    algorithm.train()
+    algorithm.restore(algorithm.save(tmp_path / "own"))
+    assert algorithm.train()["learner/default/replay_size"] >= size
+
+
+def test_a_buffer_begins_anew_where_rollouts_have_another_number_of_slots(tmp_path):
+    first = CONFIGS["sac box"]().build()
+    for _ in range(3):
+        first.train()
+    second = CONFIGS["sac box"]().env_runners(num_envs_per_env_runner=3).build()
+    second.restore(first.save(tmp_path / "saved"))
+    with pytest.warns(UserWarning, match="have 3 env slots now instead of 2, .* anew, without its 70 transitions"):
+        result = second.train()
+    assert result["learner/default/replay_size"] == result["env_steps"] - first.env_steps
+    for _ in range(2):
+        result = second.train()
+    assert result["learner/default/num_gradient_steps"] > state_of(first)["num_gradient_steps"]

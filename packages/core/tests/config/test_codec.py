@@ -252,7 +252,7 @@ def test_a_class_that_is_no_callbacks_is_not_even_called():
             called.append(self)
 
     config = PPOConfig().environment("CartPole-v1").callbacks(callbacks_class=Loud)
-    with pytest.raises(TypeError, match="expected a class derived from Callbacks"):
+    with pytest.raises(ConfigError, match="expected a class derived from Callbacks"):
         config.build()
     assert called == []
 

@@ -1,7 +1,11 @@
+import dataclasses
+import re
+
 import pytest
 
-from rl_core import ModelSettings, PPOConfig
+from rl_core import DQNConfig, ModelSettings, PPOConfig, SACConfig
 from rl_core.config.check import Settings, type_hints
+from rl_core.config.elsewhere import NAMES_ELSEWHERE
 from rl_core.errors import ConfigError, RLError
 
 SECTIONS = PPOConfig()._sections()
@@ -154,3 +158,18 @@ def test_every_section_is_settings_and_documents_every_field():
 def test_a_section_of_the_class_describes_it_and_has_no_settings():
     assert PPOConfig.training.name == "training"
     assert not hasattr(PPOConfig.training, "lr")
+
+
+@pytest.mark.parametrize("name", NAMES_ELSEWHERE)
+def test_names_of_other_libraries_lead_to_those_here(name):
+    known = {
+        field.name
+        for config in (PPOConfig(), DQNConfig(), SACConfig())
+        for settings in config._values.values()
+        for field in dataclasses.fields(settings)
+    }
+    here = NAMES_ELSEWHERE[name]
+    assert name not in known
+    assert any(re.search(rf"\b{setting}\b", here) for setting in known) or name == "framework"
+    with pytest.raises(ConfigError, match=rf"there is no setting '{name}'\. Here that is {re.escape(here)}\."):
+        PPOConfig().training(**{name: 1})

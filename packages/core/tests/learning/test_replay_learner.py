@@ -261,6 +261,38 @@ def test_targets_follow_by_tau_after_every_gradient_step(tau):
     assert not learner.targets["first"].weight.requires_grad
 
 
+HALVES = ["bfloat16-true", "float16-true"]
+
+
+@pytest.mark.parametrize("precision", HALVES)
+def test_targets_in_half_precision_follow_in_steps_that_are_too_small_for_it(precision):
+    learner = make_learner(ALWAYS, precision=precision, tau=0.005, lr=0.0, env_steps_per_gradient_step=1.0)
+    start = learner.targets["first"].weight.float()
+    with torch.no_grad():
+        learner.module.first.weight.add_(0.25)
+    learner.update(make_rollout(600))
+    moved = learner.targets["first"].weight.float() - start
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.25 * (1 - 0.995**600)), atol=0.005, rtol=0.0)
+
+
+@pytest.mark.parametrize("precision", ["float32", *HALVES])
+@pytest.mark.parametrize("other", ["float32", *HALVES])
+def test_targets_are_saved_in_float32_and_taken_back_in_any_precision(precision, other):
+    learner, restored = (make_learner(ALWAYS, precision=kind, tau=0.01, lr=0.1) for kind in (precision, other))
+    for target in restored.targets.values():
+        torch.nn.init.zeros_(target.weight)
+    learner.update(make_rollout(8))
+    state = learner.get_state()
+    restored.set_state(state)
+    saved, taken = state["targets"]["first"]["weight"], restored.get_state()["targets"]["first"]["weight"]
+    assert saved.dtype == torch.float32
+    assert torch.equal(taken, saved)
+    for one in (learner, restored):
+        used = one.targets["first"].weight
+        assert used.dtype == one.module.first.weight.dtype
+        assert torch.equal(used, saved.to(used.dtype))
+
+
 @pytest.mark.parametrize(
     ("frequency", "each", "period"), [(3, 1.0, 3), (4, 2.0, 2), (5, 2.0, 3), (1, 0.25, 4), (1, 4.0, 1)]
 )

@@ -282,6 +282,57 @@ def test_a_state_of_other_optimizers_is_refused(optimizer_fn, schedulers):
         other.set_state(make(network(), adam, (decay,)).get_state())
 
 
+def by_parts(parameters, settings):
+    """One group with the setting's rate, one with a tenth of it, one with its own."""
+    named = list(parameters.items())
+    rates = (settings.lr, settings.lr / 10, 0.05)
+    parts = (named[:2], named[2:4], named[4:])
+    groups = [{"params": [one for _, one in part], "lr": rate} for part, rate in zip(parts, rates, strict=True)]
+    return torch.optim.Adam(groups, eps=settings.adam_epsilon)
+
+
+def restored_into(other, optimizer_fn, schedulers):
+    """Optimizers with settings that differ, with the state of some that have taken five steps."""
+    first = network()
+    optimizer = make(first, optimizer_fn, schedulers)
+    train(first, optimizer, range(5))
+    restored = make(first, optimizer_fn, schedulers, other)
+    restored.set_state(through_json(optimizer.get_state()))
+    return restored
+
+
+@pytest.mark.parametrize("schedulers", SCHEDULERS.values(), ids=SCHEDULERS)
+@pytest.mark.parametrize("optimizer_fn", [by_parts, None])
+def test_a_learning_rate_that_the_settings_now_have_otherwise_holds_after_a_restore(optimizer_fn, schedulers):
+    other = PPOSettings(lr=LR / 4, adam_epsilon=1e-3)
+    restored = restored_into(other, optimizer_fn, schedulers)
+    always = make(network(), optimizer_fn, schedulers, other)  # has had them from the beginning
+    train(network(), always, range(5))
+    for _ in range(20):
+        groups, expected = (one.optimizers[0].param_groups for one in (restored, always))
+        assert [group["lr"] for group in groups] == pytest.approx([group["lr"] for group in expected])
+        assert {group["eps"] for group in groups} == {1e-3}
+        restored.step(LR)
+        always.step(LR)
+
+
+def test_a_learning_rate_of_zero_comes_back_to_life():
+    state = make(network(), training=PPOSettings(lr=0.0)).get_state()
+    restored = make(network())
+    restored.set_state(state)
+    assert restored.step(LR) == LR
+
+
+def test_a_state_that_did_not_fit_leaves_the_learning_rates_of_the_run_as_they_began():
+    module = network()
+    optimizer = make(module, training=PPOSettings(lr=0.5), schedulers=(decay,))
+    before = optimizer.get_state()
+    with pytest.raises(CheckpointError):
+        optimizer.set_state({**make(network(), schedulers=(decay,)).get_state(), "schedulers": []})
+    optimizer.set_state(before)
+    assert optimizer.step(LR) == 0.5
+
+
 # What functions return ------------------------------------------------------------------------------------------------
 
 
@@ -324,6 +375,17 @@ def test_the_function_gets_named_parameters_and_the_training_settings():
     ((names, settings),) = seen
     assert names == [name for name, _ in network().named_parameters()]
     assert settings is TRAINING
+
+
+@pytest.mark.parametrize("precision", ["bfloat16-true", "float16-true"])
+@pytest.mark.parametrize("functions", [{"optimizer_fn": adam}, {"lr_scheduler_fns": (decay,)}])
+def test_optimizers_of_torch_are_refused_for_weights_in_half_precision(functions, precision):
+    (name,) = functions
+    mixed = precision.replace("true", "mixed")
+    message = rf"precision: got '{precision}' together with learners\.{name}.*'{mixed}', or leave {name} out"
+    with pytest.raises(ConfigError, match=message):
+        optimizer_factory(LearnerSettings(**functions), PPOSettings(precision=precision))
+    assert optimizer_factory(LearnerSettings(**functions), PPOSettings(precision=mixed))
 
 
 def test_the_factory_takes_flat_adam_unless_functions_are_named():

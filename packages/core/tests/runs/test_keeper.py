@@ -73,6 +73,20 @@ def test_the_best_stay_and_always_the_newest(tmp_path_factory, scores, keep, ord
     assert int(str(keeper.best())[-6:]) == best
 
 
+def test_checkpoints_of_another_run_are_left_alone_and_refused(tmp_path):
+    play(tmp_path, range(10), checkpoint_frequency=5)
+    for num_iterations, frequency in ((7, 3), (10, 10), (5, 5)):
+        with pytest.raises(
+            CheckpointError, match="another run: iteration_000010, but this one went on from iteration 0"
+        ):
+            play(tmp_path, range(num_iterations), checkpoint_frequency=frequency)
+    algorithm = Counting(checkpoint_frequency=1)
+    algorithm.iteration = 5  # restored from the middle
+    with pytest.raises(CheckpointError, match="went on from iteration 5. Restore that checkpoint before you go on, or"):
+        CheckpointKeeper(algorithm, tmp_path).finish()
+    assert [int(str(path)[-6:]) for path in CheckpointKeeper(algorithm, tmp_path).checkpoints()] == [10, 5]
+
+
 def test_a_run_that_goes_on_knows_the_scores_of_the_one_before(tmp_path):
     settings_ = {"checkpoint_frequency": 1, "num_to_keep": 2, "checkpoint_score_attribute": "score"}
     assert play(tmp_path, [1, 9, 2], **settings_)[1] == [3, 2]

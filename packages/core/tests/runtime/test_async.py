@@ -29,7 +29,7 @@ def build(config, env="CartPole-v1", **env_config):
 
 
 @pytest.mark.parametrize("config", [IMPALAConfig, pytest.param(APPOConfig, marks=pytest.mark.learning)])
-def test_each_rollout_is_learned_from_once_and_runners_do_not_run_away(config):
+def test_each_rollout_is_learned_from_once_and_runners_do_not_run_away(config, tmp_path):
     algorithm = build(config())
     learned = []
     update = algorithm.learner.update
@@ -46,6 +46,15 @@ def test_each_rollout_is_learned_from_once_and_runners_do_not_run_away(config):
     assert runner.group.num_pending <= 4
     assert len(algorithm._waiting) <= 2 + 4
     assert not math.isnan(result["learner/default/entropy"])
+    path = algorithm.save(tmp_path / "saved")
+    saved_version = algorithm.learner.version
+    algorithm.train()
+    algorithm.restore(path)
+    learned.clear()
+    algorithm.train()
+    versions = [rollout.policy_version for rollout in learned]
+    assert versions[0] == saved_version
+    assert all(version <= saved_version + number for number, version in enumerate(versions)), "none is of before"
     algorithm.stop()
 
 

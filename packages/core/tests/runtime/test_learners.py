@@ -2,13 +2,14 @@
 
 import os
 import signal
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import ray
 import torch
 
-from rl_core import A2CConfig, APPOConfig, Callbacks, PPOConfig, SACConfig
+from rl_core import A2CConfig, APPOConfig, Callbacks, LearnerConnector, PPOConfig, SACConfig
 from rl_core.errors import ConfigError, WorkerError
 from rl_core.runtime.learner_actor import Layout, LearnerActor
 from rl_core.runtime.packing import pack, unpack
@@ -240,25 +241,47 @@ def test_a_checkpoint_goes_on_with_another_number_of_learners(build, tmp_path):
     alone.save(tmp_path / "one")
     algorithm.restore(tmp_path / "one")
     assert torch.equal(flat(alone.learner.weights()), flat(algorithm.learner.weights()))
+    assert algorithm._learner_group._env_steps == 128, "the schedules of a learner that is replaced go on from there"
     assert algorithm.train()["learner/default/policy_age"] == 0
     assert algorithm.env_steps == 192
 
 
-def test_learners_that_replay_go_on_with_their_own_buffers(build, tmp_path):
-    def rewards():
-        states = ray.get([handle.get_state.remote(["default"]) for handle in algorithm._learner_group._handles])
-        return [unpack(state)["default"]["learner"]["buffer"]["ring"]["reward"] for state in states]
+@dataclass(frozen=True)
+class SumRewards(LearnerConnector):
+    """Rollouts as they are; its state is the sum of all rewards."""
 
-    algorithm, alone = build(replaying().learners(num_learners=2)), build(replaying())
+    def initial_state(self, seed):
+        return {"sum": 0.0}
+
+    def __call__(self, state, rollout):
+        return {"sum": state["sum"] + float(rollout.reward.sum())}, rollout, {}
+
+
+def test_learners_go_on_with_what_each_has_of_its_own(build, tmp_path):
+    def own():
+        states = ray.get([handle.get_state.remote(["default"]) for handle in algorithm._learner_group._handles])
+        return [unpack(state)["default"]["learner"] for state in states]
+
+    def rewards():
+        return [state["buffer"]["ring"]["reward"] for state in own()]
+
+    def sums():
+        return [state["connectors"][0]["state"]["sum"] for state in own()]
+
+    algorithm, alone = (
+        build(replaying().learners(num_learners=number, learner_connector=(SumRewards(),))) for number in (2, 0)
+    )
     for _ in range(5):
         before = algorithm.train()
-    stored = rewards()
+    stored, summed = rewards(), sums()
     assert not torch.equal(*stored)
+    assert summed[0] != summed[1]
     path = algorithm.save(tmp_path / "saved")
     algorithm.train()
     assert len(rewards()[0]) > len(stored[0])
     algorithm.restore(path)
     assert all(map(torch.equal, rewards(), stored))
+    assert sums() == summed
     os.kill(pids(algorithm)[1], signal.SIGKILL)
     with pytest.warns(UserWarning, match="1 of 2 learners are replaced"):
         algorithm.train()
@@ -295,3 +318,5 @@ def test_fewer_slots_than_learners_are_refused(build):
     runner = build(config(num_learners=0, num_envs=1)).env_runner
     with pytest.raises(ConfigError, match="num_learners=2, but a rollout has 1 slots"):
         runner.split(runner.sample(), 2)
+    with pytest.raises(ConfigError, match="num_learners=2, but there are 1 env slots"):
+        config(num_envs=1).build()

@@ -1,6 +1,7 @@
 """Env runners in other processes: real ones, with real faults."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -14,6 +15,7 @@ from remote_envs import BrokenEnv, CountEnv, LockedEnv
 
 from rl_core import Algorithm, ConnectorState, DQNConfig, ObsConnector, PPOConfig
 from rl_core.errors import ConfigError, EnvError, WorkerError
+from rl_core.runtime import runner_group
 from rl_core.testing.envs import ObservationIsTimeEnv
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -118,9 +120,10 @@ def test_statistics_of_connectors_are_merged_without_losing_or_doubling_any(buil
 def test_a_runner_that_fails_is_replaced_while_the_other_goes_on(build, tmp_path, fault):
     algorithm = build(folder=str(tmp_path), fault=fault, settings={"sample_timeout_s": 1.5})
     before = processes(algorithm.sample())
-    for _ in range(3):
-        rollout = algorithm.sample()
-        assert rollout.reward.shape == (10, 4), "the other samples twice"
+    with pytest.warns(UserWarning, match="Env runner . is replaced: "):
+        rollouts = [algorithm.sample() for _ in range(3)]
+    rollout = rollouts[-1]
+    assert {rollout.reward.shape for rollout in rollouts} == {(10, 4)}, "the other samples twice"
     assert len(set(processes(rollout))) <= 2
     assert until_full(algorithm) < 20.0
     after = set(processes(algorithm.sample()))
@@ -152,6 +155,8 @@ def test_runners_that_may_not_be_replaced_leave_the_others_alone_until_none_is_l
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(WorkerError):
         running.sample()
+    with pytest.raises(WorkerError, match="see restart_failed_env_runners"):
+        running.sample()
     running.stop()
 
 
@@ -167,6 +172,8 @@ def test_an_env_that_cannot_be_made_there_says_why_in_one_line(build):
         build(BrokenEnv)
     assert "ray::" not in str(error.value)
     assert "Traceback" not in str(error.value)
+    (note,) = error.value.__notes__
+    assert re.fullmatch(r"In the other process: .*remote_envs\.py, line \d+, in __init__", note)
 
 
 def test_what_cannot_be_sent_to_another_process_is_refused_at_once(build):
@@ -193,7 +200,18 @@ def test_more_resources_than_there_are_is_an_error_at_once(build, settings, mess
     assert time.monotonic() - start < 5.0
 
 
-def test_evaluation_runners_share_the_episodes_and_one_that_dies_is_stood_in_for(build):
+def interrupted(*arguments):
+    raise KeyboardInterrupt
+
+
+def broken_env(runner):
+    def step(action):
+        raise EnvError("the simulator lost its licence")
+
+    runner.env.step = step
+
+
+def test_evaluation_runners_share_the_episodes_and_may_die_fail_or_be_interrupted(monkeypatch):
     running = config(num_runners=1, pause=0.02).evaluation(evaluation_num_env_runners=2).build()
     running.train()
     assert running.evaluate(num_episodes=7)["evaluation/num_episodes"] == 7
@@ -202,6 +220,19 @@ def test_evaluation_runners_share_the_episodes_and_one_that_dies_is_stood_in_for
     result = running.evaluate(num_episodes=9)
     assert result["evaluation/num_episodes"] == 9
     assert result["evaluation/episode_return_mean"] == 5.0
+    runner = running.evaluator.runner
+    for call in (running.evaluate, runner.sample):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(runner.group, "collect", interrupted)
+            running.evaluate()
+        assert runner.group.num_pending, "answers that nobody waits for"
+        call()
+    runner.group.wait_for_all()
+    runner.call_each(broken_env)
+    monkeypatch.setattr(runner_group, "MAX_FAILURES", 1)
+    with pytest.raises(EnvError, match="the simulator lost its licence"):
+        running.evaluate(num_episodes=9)
+    assert running.evaluate(num_episodes=9)["evaluation/num_episodes"] == 9, "an error is told once"
     running.stop()
 
 

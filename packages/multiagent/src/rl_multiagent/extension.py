@@ -10,6 +10,7 @@ from typing import Any
 from rl_core import AlgorithmConfig, Components, Extension, Policy
 from rl_core.algorithm.components import Context, Purpose, Updater, make_learner_chain, make_policy, placed
 from rl_core.config.codec import Storable
+from rl_core.connect.chain import ObsChain
 from rl_core.errors import ConfigError
 from rl_core.learning.optimizer import optimizer_factory
 from rl_core.module.spec import initial_weights
@@ -43,6 +44,8 @@ class PolicySpec(Storable):
 @dataclass(frozen=True)
 class MultiAgent(Extension):
     """Lets policies play the agents of a `MultiAgentEnv`, PettingZoo env or OpenSpiel game.
+
+    Learner connectors get observations as modules do, also where observation connectors flatten them.
 
     Example:
         >>> config.use(MultiAgent(policies=("left", "right")))  # each agent's policy is called as the agent
@@ -161,12 +164,15 @@ class MultiAgent(Extension):
         seed, own = config.debugging.settings.seed, self._config_of(name, config)
         module = policy.build_module(seed=stream_seed(seed, "module", name))
         module.load_state_dict(policy.module.state_dict(), strict=False)  # without what only the learner has
+        inputs = ObsChain((), policy.obs_chain.output_space, policy.obs_chain.action_space)  # as in the rollouts
         return own.make_learner(
             placed(module, config.learners.settings),
             make_optimizer=optimizer_factory(own.learners.settings, own.training.settings),
             seed=stream_seed(seed, "learner", name),
             name=name,
-            connectors=make_learner_chain(own, policy, stream_seed(seed, "learner connectors", name)),
+            connectors=make_learner_chain(
+                own, inputs, policy.action_chain, stream_seed(seed, "learner connectors", name)
+            ),
         )
 
     @property

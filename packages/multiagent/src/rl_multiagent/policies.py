@@ -196,5 +196,6 @@ def _change(
 
     algorithm.foreach_env_runner(change_runner)
     config.extensions = tuple(after if extension is before else extension for extension in config.extensions)
-    algorithm.env_runner.reread(config)
+    for runner in algorithm.runners:
+        runner.reread(config)
     algorithm.change_learner(functools.partial(after.change_learner, anew=anew))

@@ -58,6 +58,8 @@ class AgentRollouts:
 
     by_policy: Mapping[str, Rollout]
     """The transitions that were completed, at the clock of each policy's agents; without any, a policy is left out."""
+    num_envs: tuple[int, ...]
+    """E of each runner whose slots are side by side: one number, or several in a joined one."""
     env_steps: int
     """T * E, less the steps in which an env failed."""
     agent_steps: int

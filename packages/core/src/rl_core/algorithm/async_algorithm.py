@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rl_core.algorithm.algorithm import Algorithm
@@ -41,6 +42,12 @@ class AsyncAlgorithm(Algorithm):
             with self.timer("publish_s"):
                 self.env_runner.set_weights(self.learner.weights())
         return metrics
+
+    def _set_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `_get_state` gave; rollouts sampled before that are not learned from any more."""
+        super()._set_state(state)
+        self._waiting.clear()
+        self._unpublished = 0
 
     def _next_batch(self) -> Any:
         """Take rollouts out of the queue, waiting for as many as a batch needs, and keep the runners busy."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rl_core.config.check import nearest
+from rl_core.errors import ConfigError
 from rl_core.metrics import MetricsLogger
 from rl_core.storage import Location
 
@@ -70,12 +72,17 @@ class CallbackList:
             given: None, or a class derived from Callbacks or an instance, or a tuple of those.
 
         Raises:
-            TypeError: something else.
+            ConfigError: something else, or a method that is called as events are, but by a name that none has.
         """
         members = () if given is None else given if isinstance(given, tuple) else (given,)
+        events = [name for name in vars(Callbacks) if name.startswith("on_")]
         for member in members:
             if not (isinstance(member, Callbacks) or (isinstance(member, type) and issubclass(member, Callbacks))):
-                raise TypeError(f"callbacks_class: got {member!r}, expected a class derived from Callbacks.")
+                raise ConfigError(f"callbacks_class: got {member!r}, expected a class derived from Callbacks.")
+            kind = member if isinstance(member, type) else type(member)
+            if strange := [name for name in dir(kind) if name.startswith("on_") and name not in events]:
+                hint = nearest(strange[0], events)
+                raise ConfigError(f"callbacks_class: {kind.__name__}.{strange[0]} is no event of a run.{hint}")
         self.members = [member() if isinstance(member, type) else member for member in members]
 
     def listens(self, event: str) -> bool:

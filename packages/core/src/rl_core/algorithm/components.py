@@ -20,7 +20,7 @@ from torch import nn
 from rl_core.algorithm.callbacks import CallbackList
 from rl_core.config.codec import Storable
 from rl_core.config.settings import LearnerSettings
-from rl_core.connect.chain import ActionChain
+from rl_core.connect.chain import ActionChain, ObsChain
 from rl_core.connect.required import ActionToEnv
 from rl_core.env.check import check_env
 from rl_core.env.make import make_single_env, make_vector_env
@@ -189,7 +189,9 @@ def make_learner(config: AlgorithmConfig, runner: Runner) -> Updater:
         make_optimizer=optimizer_factory(config.learners.settings, config.training.settings),
         seed=stream_seed(seed, "learner", name),
         name=name,
-        connectors=make_learner_chain(config, policy, stream_seed(seed, "learner connectors", name)),
+        connectors=make_learner_chain(
+            config, policy.obs_chain, policy.action_chain, stream_seed(seed, "learner connectors", name)
+        ),
     )
 
 
@@ -234,12 +236,21 @@ def listen_to_learners(updater: Updater, callbacks: CallbackList, metrics: Metri
             learner.on_update_end = on_update_end
 
 
-def make_learner_chain(config: AlgorithmConfig, policy: Policy, seed: int) -> LearnerChain | None:
-    """Build what a policy's learner does to each rollout first, if that is anything."""
-    pieces, chain = config.learners.settings.learner_connector, policy.obs_chain
-    if not pieces and chain.rebuilt_from(always=False) == len(chain.pieces):
+def make_learner_chain(
+    config: AlgorithmConfig, obs_chain: ObsChain, action_chain: ActionChain, seed: int
+) -> LearnerChain | None:
+    """Build what a policy's learner does to each rollout first, if that is anything.
+
+    Args:
+        config: Of the algorithm that trains the policy.
+        obs_chain: The policy's; an empty one of the module's inputs where the rollouts carry those in any case.
+        action_chain: The policy's.
+        seed: Of the learner connectors.
+    """
+    pieces = config.learners.settings.learner_connector
+    if not pieces and obs_chain.rebuilt_from(always=False) == len(obs_chain.pieces):
         return None
-    return LearnerChain(pieces, chain, policy.action_chain.module_space, seed)
+    return LearnerChain(pieces, obs_chain, action_chain.module_space, seed)
 
 
 DEFAULT_COMPONENTS = Components(env_runner=make_env_runner, learner=make_learner)

@@ -5,7 +5,6 @@ Source: Luo et al. 2020, "IMPACT: Importance Weighted Asynchronous Architectures
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from collections import deque
@@ -27,9 +26,10 @@ from rl_core.errors import ConfigError
 from rl_core.learning.learner import Learner, Metrics, Objective, read_schedules
 from rl_core.learning.learner_chain import LearnerChain
 from rl_core.learning.optimizer import OptimizerFactory
+from rl_core.learning.slow_copies import SlowCopies
 from rl_core.metrics import mean_of
 from rl_core.module.rl_module import RLModule
-from rl_core.records import History, Rollout
+from rl_core.records import Rollout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +105,6 @@ class APPOLearner(Learner[APPOSettings]):
         connectors: LearnerChain | None = None,
     ) -> None:
         """Take ownership of the module; see `Learner`."""
-        self.target = copy.deepcopy(module).requires_grad_(False)
-        objective = dataclasses.replace(objective, prepare=partial(prepare, judge=partial(judge, target=self.target)))
         super().__init__(
             module,
             settings,
@@ -116,7 +114,13 @@ class APPOLearner(Learner[APPOSettings]):
             name=name,
             connectors=connectors,
         )
+        self._slow = SlowCopies({"target": module})  # of the module in the precision that it now has
+        self.target = self._slow.modules["target"]
+        self.objective = dataclasses.replace(
+            objective, prepare=partial(prepare, judge=partial(judge, target=self.target))
+        )
         self._kept: deque[Rollout] = deque(maxlen=settings.circular_buffer_num_batches)
+        self._connected: Metrics = {}
         self._since_target = 0
 
     def update(self, rollout: Rollout) -> Metrics:
@@ -125,6 +129,7 @@ class APPOLearner(Learner[APPOSettings]):
         Averages over these updates are returned.
         """
         settings = self.settings
+        rollout, self._connected = super()._received(rollout)
         self._kept.append(rollout)
         spacing = settings.circular_buffer_num_batches / settings.circular_buffer_iterations_per_batch
         ages = [int(spacing * use) for use in range(settings.circular_buffer_iterations_per_batch)]
@@ -137,44 +142,37 @@ class APPOLearner(Learner[APPOSettings]):
         self.env_steps, self.version = env_steps, version  # what was sampled counts once
         return mean_of(reports)
 
+    def _received(self, rollout: Rollout) -> tuple[Rollout, Metrics]:
+        """Leave a kept rollout as it is: the learner connectors see each once. They report on the newest one."""
+        return rollout, self._connected
+
     def _follow(self) -> None:
         """Move the target policy when that is due."""
         self._since_target += 1
         if self._since_target < self.settings.target_network_update_freq:
             return
         self._since_target = 0
-        with torch.no_grad():
-            online, slow = ([*module.parameters()] for module in (self.module, self.target))
-            torch._foreach_lerp_(slow, online, self.settings.tau)  # type: ignore[arg-type]
+        self._slow.follow(self.settings.tau)
 
     def get_state(self) -> dict[str, Any]:
         """Return everything but the published weights that the next update depends on, the kept batches included."""
         return {
             **super().get_state(),
-            "target": dict(self.target.state_dict()),
+            **self._slow.get_state(),
             "since_target": self._since_target,
-            "kept": [_columns_of(rollout) for rollout in self._kept],
+            "kept": [
+                {field.name: getattr(rollout, field.name) for field in dataclasses.fields(rollout)}
+                for rollout in self._kept
+            ],
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `get_state` gave."""
         super().set_state(state)
-        self.target.load_state_dict(dict(state["target"]))
+        self._slow.set_state(state)
         self._since_target = state["since_target"]
         self._kept.clear()
-        self._kept.extend(_rollout_of(columns) for columns in state["kept"])
-
-
-def _columns_of(rollout: Rollout) -> dict[str, Any]:
-    columns = {field.name: getattr(rollout, field.name) for field in dataclasses.fields(rollout)}
-    if rollout.history is not None:
-        columns["history"] = {"slots": rollout.history.slots, "first": rollout.history.first}
-    return columns
-
-
-def _rollout_of(columns: Mapping[str, Any]) -> Rollout:
-    history = columns["history"]
-    return Rollout(**{**columns, "history": None if history is None else History(**history)})
+        self._kept.extend(Rollout(**columns) for columns in state["kept"])
 
 
 class APPOConfig(AsyncConfig):

@@ -10,6 +10,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from rl_core.config.elsewhere import NAMES_ELSEWHERE
 from rl_core.errors import ConfigError
 
 S = TypeVar("S")
@@ -111,7 +112,9 @@ def check_names(values: Iterable[str], settings_class: Any, *, where: str) -> No
     known = [field.name for field in dataclasses.fields(settings_class)]
     for name in values:
         if name not in known:
-            raise ConfigError(f"{where}: there is no setting {name!r}.{nearest(name, known)}")
+            here = NAMES_ELSEWHERE.get(name)
+            hint = nearest(name, known) if here is None else f" Here that is {here}."
+            raise ConfigError(f"{where}: there is no setting {name!r}.{hint}")
 
 
 def _conform(value: Any, hint: Any, where: str) -> Any:

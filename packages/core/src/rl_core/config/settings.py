@@ -100,7 +100,8 @@ class TrainingSettings(Settings):
     """Bound the norm of all gradients together, of each tensor, or each number."""
     precision: Precision = "float32"
     """What the learner computes in. `-mixed`: products in half precision, weights in float32. `-true`: weights and
-    gradients in half precision as well; the optimizer keeps a copy in float32. float16 scales its losses."""
+    gradients in half precision as well; the library's own optimizer keeps a copy in float32, torch's
+    (`optimizer_fn`, `lr_scheduler_fns`) would not and are refused. float16 scales its losses."""
 
     def check(self) -> None:
         """Check the learning rate's schedule."""
@@ -142,10 +143,11 @@ class LearnerSettings(Settings):
     optimizer_fn: Callable[..., Any] | None = None
     """A function `(parameters, settings)` that returns a torch optimizer, or several for groups of parameters.
     `parameters` maps names to the parameters to train, `settings` is the section `training`. Off-policy algorithms call
-    it once for each of their losses. Learning rates are then its own. None is Adam over one flat buffer."""
+    it once for each of their losses. Learning rates are then its own. None is Adam over one flat buffer. Not with
+    `-true` precision."""
     lr_scheduler_fns: tuple[Callable[..., Any], ...] = ()
     """Functions `(optimizer)` that each return a torch learning rate scheduler. All of them step after every optimiser
-    step, in this order, from `lr` on."""
+    step, in this order, from `lr` on. Not with `-true` precision."""
     learner_connector: tuple[Any, ...] = ()
     """Learner connectors, in order: what changes a rollout before it is learned from, such as intrinsic rewards."""
 

@@ -178,6 +178,8 @@ class Learner(Generic[S]):
         """
         settings = self.objective.settings_at(self.settings, self.env_steps)
         rollout, connected = self._received(rollout)
+        device = self.optimizer.parameters[0].device
+        rollout = rollout if rollout.reward.device == device else to_device(rollout, device)
         backward, lr = self.backward, cast(float, settings.lr)
         with backward.autocast:
             batch, metrics = self.objective.prepare(self.module, rollout, settings)
@@ -217,7 +219,7 @@ class Learner(Generic[S]):
         }
         self.version += 1
         self.env_steps += rollout.env_steps
-        if self.objective.adapt is not None:
+        if self.objective.adapt is not None and reports:
             self.settings = self.objective.adapt(self.settings, metrics)
         result = {f"learner/{self.name}/{key}": value for key, value in metrics.items()}
         if self.on_update_end is not None:
@@ -225,12 +227,8 @@ class Learner(Generic[S]):
         return result
 
     def _received(self, rollout: Rollout) -> tuple[Rollout, Metrics]:
-        """Run the learner connectors, and bring a rollout to the device of the module."""
-        connected: Metrics = {}
-        if self.connectors is not None:
-            rollout, connected = self.connectors(rollout)
-        device = self.optimizer.parameters[0].device
-        return (rollout if rollout.reward.device == device else to_device(rollout, device)), connected
+        """Run the learner connectors, and return what they report as well."""
+        return (rollout, {}) if self.connectors is None else self.connectors(rollout)
 
     def weights(self) -> Weights:
         """Publish what acting needs of the module: views of the tensors, not copies."""

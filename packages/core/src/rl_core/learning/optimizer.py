@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_core.config.settings import LearnerSettings, TrainingSettings
-from rl_core.errors import CheckpointError
+from rl_core.errors import CheckpointError, ConfigError
 
 ClipBy = Literal["global_norm", "norm", "value"]
 
@@ -51,9 +51,20 @@ OptimizerFactory = Callable[[Mapping[str, nn.Parameter]], Optimizer]
 
 
 def optimizer_factory(learners: LearnerSettings, training: TrainingSettings) -> OptimizerFactory:
-    """Return what makes the optimizers of a learner: `FlatAdam`, or torch's where the settings name functions."""
+    """Return what makes the optimizers of a learner: `FlatAdam`, or torch's where the settings name functions.
+
+    Raises:
+        ConfigError: torch's optimizers are to train weights in half precision.
+    """
     if learners.optimizer_fn is None and not learners.lr_scheduler_fns:
         return lambda parameters: FlatAdam(parameters, epsilon=training.adam_epsilon)
+    if training.precision.endswith("-true"):
+        named = "optimizer_fn" if learners.optimizer_fn is not None else "lr_scheduler_fns"
+        raise ConfigError(
+            f"training.precision: got {training.precision!r} together with learners.{named}, expected one of the two: "
+            "torch's optimizers keep no copy in float32 of weights in half precision, which most steps are too small "
+            f"for. Set precision={training.precision.replace('-true', '-mixed')!r}, or leave {named} out."
+        )
     from rl_core.learning.torch_optimizer import TorchOptimizer  # torch.optim takes seconds to import
 
     return lambda parameters: TorchOptimizer(parameters, learners, training)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from rl_core.learning.learner_chain import LearnerChain, restore_connectors
 from rl_core.learning.optimizer import Optimizer, OptimizerFactory
 from rl_core.learning.replay_settings import ReplaySettings
 from rl_core.learning.schedule import value_at
+from rl_core.learning.slow_copies import SlowCopies
 from rl_core.module.rl_module import RLModule
 from rl_core.records import Rollout, Weights
 from rl_core.replay.buffer import ReplayBuffer
@@ -114,11 +115,8 @@ class ReplayLearner(Generic[S]):
             group: make_optimizer({key: value for key, value in parameters.items() if key.split(".")[0] in part.parts})
             for group, part in objective.groups.items()
         }
-        self.targets: dict[str, nn.Module] = {
-            part: copy.deepcopy(getattr(module, part)).requires_grad_(False) for part in objective.targets
-        }
-        self._online: list[Tensor] = [tensor for part in self.targets for tensor in getattr(module, part).parameters()]
-        self._slow: list[Tensor] = [tensor for part in self.targets.values() for tensor in part.parameters()]
+        self._slow = SlowCopies[nn.Module]({part: getattr(module, part) for part in objective.targets})
+        self.targets = self._slow.modules
         self._is_recurrent = module.is_recurrent
         self.generator = torch.Generator().manual_seed(seed)
         self.buffer: ReplayBuffer | None = None
@@ -160,8 +158,16 @@ class ReplayLearner(Generic[S]):
         """
         if self.connectors is not None:
             rollout, self._connected = self.connectors(rollout)
+        num_slots = rollout.reward.shape[1]
+        if self.buffer is not None and self.buffer.num_slots != num_slots:
+            warnings.warn(
+                f"Learner {self.name!r}: rollouts have {num_slots} env slots now instead of {self.buffer.num_slots}, "
+                f"for which the replay buffer was made: it begins anew, without its {len(self.buffer):,} transitions.",
+                stacklevel=2,
+            )
+            self.buffer, self._num_stored, self._due = None, 0, 0.0
         if self.buffer is None:  # an empty one counts as false
-            self.buffer = self._make_buffer(rollout.reward.shape[1])
+            self.buffer = self._make_buffer(num_slots)
         self.buffer.add(rollout)
         self.env_steps += rollout.env_steps
         self._num_stored += rollout.env_steps
@@ -171,11 +177,13 @@ class ReplayLearner(Generic[S]):
 
     def learn(self) -> Metrics:
         """Do the gradient steps that are due; see `update`."""
-        settings, buffer = self.settings, self.buffer
-        reports: list[Tensor] = []
-        while self._due >= settings.env_steps_per_gradient_step and buffer:
-            self._due -= settings.env_steps_per_gradient_step
-            reports.append(self._gradient_step(buffer))
+        buffer, peers, num_due = self.buffer, self.backward.peers, 0
+        while buffer and self._due >= self.settings.env_steps_per_gradient_step:
+            self._due -= self.settings.env_steps_per_gradient_step
+            num_due += 1
+        if peers is not None:  # a step that one of them has no data for is taken by none
+            num_due = peers.smallest(num_due)
+        reports = [] if buffer is None else [self._gradient_step(buffer) for _ in range(num_due)]
         self._explore()
         self.version += 1
         # NaN: what a step left out, such as the loss of a group that it did not train.
@@ -239,7 +247,7 @@ class ReplayLearner(Generic[S]):
             batch = buffer.sample(
                 settings.train_batch_size_per_learner, n_step=settings.n_step, gamma=settings.gamma, beta=beta
             )
-        device = self._online[0].device
+        device = next(iter(self.optimizers.values())).parameters[0].device
         return batch if batch.reward.device == device else to_device(batch, device)
 
     def _lr(self, group: str) -> float:
@@ -254,8 +262,7 @@ class ReplayLearner(Generic[S]):
         if not all_trained or self._target_due < settings.target_network_update_freq:
             return
         self._target_due = 0.0
-        with torch.no_grad():
-            torch._foreach_lerp_(self._slow, self._online, settings.tau)
+        self._slow.follow(settings.tau)
 
     def _explore(self) -> None:
         """Tell the module how to explore from here on."""
@@ -278,16 +285,17 @@ class ReplayLearner(Generic[S]):
         return Weights(version=self.version, tensors=self._published)
 
     def get_state(self) -> dict[str, Any]:
-        """Return everything but the published weights that the next update depends on."""
-        saved = self.settings.replay_buffer_config.save_in_checkpoints and self.buffer is not None
-        return {
+        """Return everything but the published weights that the next update depends on.
+
+        The buffer is left out where `save_in_checkpoints` says so.
+        """
+        state = {
             "learner_only": learner_only_tensors(self.module),
             "connectors": [] if self.connectors is None else self.connectors.get_state(),
             "optimizers": {group: optimizer.get_state() for group, optimizer in self.optimizers.items()},
             "backward": self.backward.get_state(),
-            "targets": {part: dict(target.state_dict()) for part, target in self.targets.items()},
+            "targets": self._slow.get_state(),
             "generator": self.generator.get_state(),
-            "buffer": self.buffer.get_state() if saved and self.buffer is not None else None,
             "num_slots": self.buffer.num_slots if self.buffer is not None else 0,
             "num_stored": self._num_stored,
             "version": self.version,
@@ -296,9 +304,12 @@ class ReplayLearner(Generic[S]):
             "due": (self._due, self._target_due),
             "age": self._age,
         }
+        if self.settings.replay_buffer_config.save_in_checkpoints:
+            state["buffer"] = None if self.buffer is None else self.buffer.get_state()
+        return state
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `get_state` gave.
+        """Take back what `get_state` gave; without a buffer in it the one that is here stays.
 
         Raises:
             CheckpointError: the state does not fit this module, buffer or connectors.
@@ -307,20 +318,20 @@ class ReplayLearner(Generic[S]):
         for group, optimizer in self.optimizers.items():
             optimizer.set_state(state["optimizers"][group])
         self.backward.set_state(state["backward"])
-        for part, target in self.targets.items():
-            target.load_state_dict(dict(state["targets"][part]))
+        self._slow.set_state(state["targets"])
         self.generator.set_state(state["generator"])
         self.version, self.env_steps = state["version"], state["env_steps"]
-        self.num_gradient_steps, self._num_stored = state["num_gradient_steps"], state["num_stored"]
+        self.num_gradient_steps = state["num_gradient_steps"]
         self._due, self._target_due = state["due"]
         self._age = state["age"]
-        self.buffer = None
-        if state["buffer"] is None:
-            self._num_stored, self._due = 0, 0.0  # fill the buffer again before learning goes on
-        else:
-            self.buffer = self._make_buffer(state["num_slots"])
-            self.buffer.set_state(state["buffer"])
-            self.generator.set_state(state["generator"])
+        if "buffer" in state:
+            self.buffer, self._num_stored = None, state["num_stored"]
+            if state["buffer"] is not None:
+                self.buffer = self._make_buffer(state["num_slots"])
+                self.buffer.set_state(state["buffer"])
+                self.generator.set_state(state["generator"])
+        if self.buffer is None:
+            self._num_stored, self._due = 0, 0.0  # fill the buffer before learning goes on
         self._explore()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -51,6 +51,10 @@ class TorchOptimizer:
                 f"learners.optimizer_fn: no optimizer has the parameters {forgotten}, so they would never be trained. "
                 "Put them into one, or freeze them with requires_grad_(False)."
             )
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", float(group["lr"]))  # as schedulers do
+        self._made = [[dict(group) for group in optimizer.param_groups] for optimizer in self.optimizers]
 
     @property
     def gradients(self) -> list[Tensor]:
@@ -99,7 +103,10 @@ class TorchOptimizer:
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `get_state` gave.
+        """Take back what `get_state` gave, but go on with the learning rates and epsilon of this run.
+
+        Where a group began with another `initial_lr` than here, what its learning rate had become, and what schedulers
+        remember of it, are multiplied by the new one over the old one; those that begin alike stay as they were saved.
 
         Raises:
             CheckpointError: it is of other optimizers.
@@ -111,6 +118,8 @@ class TorchOptimizer:
                 scheduler.load_state_dict(_with_number_keys(saved))
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"The saved optimizers are others than those of this run: {error}.") from error
+        for optimizer, made in zip(self.optimizers, self._made, strict=True):
+            _begin_with(made, optimizer, self.schedulers)
 
 
 def _optimizers(
@@ -135,6 +144,34 @@ def _optimizers(
     if not optimizers:
         raise ConfigError("learners.optimizer_fn returned no optimizer.")
     return optimizers
+
+
+def _begin_with(made: Sequence[Mapping[str, Any]], optimizer: torch.optim.Optimizer, schedulers: Iterable[Any]) -> None:
+    """Scale a restored optimizer's learning rates to those that its groups were made with, and take their epsilon."""
+    begins: list[tuple[float, float]] = []
+    for group, own in zip(optimizer.param_groups, made, strict=True):
+        begins.append((group["initial_lr"], own["initial_lr"]))
+        group["lr"] = _scaled(group["lr"], *begins[-1])
+        group |= {key: own[key] for key in ("initial_lr", "eps") if key in own}
+    for scheduler in _innermost(schedulers):
+        if scheduler.optimizer is optimizer:
+            pairs = zip(scheduler.base_lrs, begins, strict=True)
+            scheduler.base_lrs = [_scaled(lr, *begin) for lr, begin in pairs]
+
+
+def _scaled(lr: float, old: float, new: float) -> float:
+    """What a learning rate that began with `old` would be if it had begun with `new`."""
+    if new == old:
+        return lr
+    return lr * (new / old) if old else new
+
+
+def _innermost(schedulers: Iterable[Any]) -> Iterator[Any]:
+    """Those of schedulers, and of the schedulers that they are made of, that remember learning rates."""
+    for scheduler in schedulers:
+        if hasattr(scheduler, "base_lrs"):
+            yield scheduler
+        yield from _innermost(getattr(scheduler, "_schedulers", ()))
 
 
 def _with_number_keys(value: Any) -> Any:

@@ -100,7 +100,10 @@ class Actor(nn.Module):
     def forward(self, obs: Tree) -> Tensor:
         """Map observations with any leading axes to `[..., P]`, or to actions `[..., D]` within the bounds."""
         outputs: Tensor = self.head(self.encoder(obs))
-        return torch.lerp(self.low, self.high, (2.0 * outputs).sigmoid()) if self.bounded else outputs
+        if not self.bounded:
+            return outputs
+        share = (2.0 * outputs.to(self.low.dtype)).sigmoid()  # in mixed precision it is in half
+        return torch.lerp(self.low, self.high, share)
 
 
 class ActorQ(RLModule):

@@ -88,7 +88,7 @@ class ReplayBuffer:
             ValueError: it has another number of slots, or other shapes or dtypes than what is stored.
             ConfigError: there is no room for the columns (first call), or for more final observations.
         """
-        if self._ring is None or not self._fits:
+        if self._ring is None or not self._fits or rollout.reward.shape[1] != self.num_slots:
             self._prepare(rollout)
         ring = self._ring
         assert ring is not None

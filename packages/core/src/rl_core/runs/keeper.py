@@ -41,6 +41,8 @@ class CheckpointKeeper:
         self._folder = folder_at(folder)
         remove_leftovers(self._folder)
         self._result: Mapping[str, Any] = {}
+        self._begun = algorithm.iteration
+        self._foreign = [name for name in self._names() if int(name.rpartition("_")[2]) > self._begun]
 
     def after_iteration(self, result: Mapping[str, Any], *, may_save: bool = True) -> None:
         """Take the result of an iteration, and save a checkpoint in the background if one is due.
@@ -51,7 +53,7 @@ class CheckpointKeeper:
 
         Raises:
             ConfigError: the result has no figure that `checkpoint_score_attribute` names, or it is no number.
-            CheckpointError: the checkpoint before could not be written.
+            CheckpointError: the checkpoint before could not be written, or the folder has some of another run.
         """
         self._result = result
         score = self.score(result)
@@ -63,7 +65,7 @@ class CheckpointKeeper:
         """Save the last iteration, unless `checkpoint_at_end` is off, and wait until everything is written.
 
         Raises:
-            CheckpointError: it cannot be written.
+            CheckpointError: it cannot be written, or the folder has checkpoints of another run.
         """
         self._algorithm.wait_for_checkpoints()
         if self._settings.checkpoint_at_end:
@@ -115,6 +117,11 @@ class CheckpointKeeper:
 
     def _save(self, score: float, *, wait: bool) -> None:
         """Save a checkpoint of this iteration, unless it has one, and delete those that need not stay."""
+        if self._foreign:
+            raise CheckpointError(
+                f"{self._folder.location} has checkpoints of another run: {self._foreign[0]}, but this one went on "
+                f"from iteration {self._begun}. Restore that checkpoint before you go on, or give another folder."
+            )
         name = f"iteration_{self._algorithm.iteration:06d}"
         if name not in self._names():
             notes = {} if math.isnan(score) else {"score": score}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -148,14 +148,14 @@ class LearnerActor:
         weights = self.updater.weights() if self._rank == 0 else None
         return pack(Update(metrics=metrics, weights=weights, logged=self._metrics.take()))
 
-    def get_state(self, names: Sequence[str]) -> Bytes:
-        """Return the state of some modules' learners, with the modules' tensors, packed."""
-        learners = self._learners
-        state = {
-            name: {"tensors": dict(learners[name].module.state_dict()), "learner": learners[name].get_state()}
-            for name in names
-        }
-        return pack(state)
+    def get_state(self, names: Sequence[str], keys: Collection[str] | None = None) -> Bytes:
+        """Return the state of some modules' learners, packed: all with the modules' tensors, or some of its entries."""
+        states = {name: self._learners[name].get_state() for name in names}
+        if keys is not None:
+            own = {name: {key: part for key, part in state.items() if key in keys} for name, state in states.items()}
+            return pack({name: {"learner": state} for name, state in own.items()})
+        modules = {name: dict(self._learners[name].module.state_dict()) for name in names}
+        return pack({name: {"tensors": modules[name], "learner": states[name]} for name in names})
 
     def set_state(self, state: Bytes) -> None:
         """Take back what `get_state` gave; without the learner's part, only weights and `counters`.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from rl_core.errors import WorkerError
+from rl_core.errors import ConfigError, WorkerError
 from rl_core.learning.learner import Metrics, ModuleLearner
 from rl_core.metrics import MetricsLogger, mean_of
 from rl_core.records import Weights
@@ -28,8 +28,8 @@ PROBE_TIMEOUT_S = 10.0
 """Until a learner that others have lost must show that it lives."""
 MAX_FAILURES = 3
 """So many updates in a row may fail before the error ends the run."""
-SHARE = ("buffer", "num_slots", "num_stored", "generator")
-"""What each learner that replays has of its own in its state; everything else all learners have in common."""
+OWN = ("buffer", "num_slots", "num_stored", "generator", "connectors", "kept")
+"""What each learner may have of its own in its state; everything else all learners have in common."""
 
 
 class LearnerGroup:
@@ -50,7 +50,13 @@ class LearnerGroup:
         Raises:
             ConfigError: Ray is missing, the cluster is too small, or a learner cannot be built.
         """
-        settings = config.learners.settings
+        settings, runners = config.learners.settings, config.env_runners.settings
+        num_slots = runners.num_envs_per_env_runner * max(1, runners.num_env_runners)
+        if num_slots < settings.num_learners:
+            raise ConfigError(
+                f"num_learners={settings.num_learners}, but there are {num_slots} env slots, and every learner needs "
+                "one or more. Set num_envs_per_env_runner or num_env_runners higher, or num_learners lower."
+            )
         self._ray = connect(f"num_learners={settings.num_learners}")
         require_resources(config)
         self._runner, self._metrics = runner, metrics
@@ -191,7 +197,7 @@ class LearnerGroup:
                 if ping not in alive:
                     raise WorkerError("It did not answer.")
                 self._ray.get(ping)
-                (states[place],) = self._states_of([self._handles[place]], list(self.learners))
+                states[place] = unpack(self._ray.get(self._handles[place].get_state.remote(list(self.learners))))
             except Exception:  # Ray's word that the process is gone, or ours
                 self._ray.kill(self._handles[place], no_restart=True)
                 lost.append(place)
@@ -224,15 +230,10 @@ class LearnerGroup:
         return self._weights
 
     def get_state(self, name: str) -> dict[str, Any]:
-        """Return the state of a module's learners."""
-        states = self._states_of(self._handles[:1], [name])
-        if "buffer" in states[0][name]["learner"]:  # else the others' states are the same
-            states += self._states_of(self._handles[1:], [name])
-        return _joined([state[name]["learner"] for state in states])
-
-    def _states_of(self, handles: list[Any], names: list[str]) -> list[dict[str, Any]]:
-        """Ask some learners, at the same time, for the state of some modules."""
-        return [unpack(state) for state in self._ray.get([handle.get_state.remote(names) for handle in handles])]
+        """Return the state of a module's learners: that of the first, and what the others have of their own."""
+        first, *others = self._handles
+        refs = [first.get_state.remote([name]), *(handle.get_state.remote([name], OWN) for handle in others)]
+        return _joined([unpack(state)[name]["learner"] for state in self._ray.get(refs)])
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Give all learners the state of some modules.
@@ -243,6 +244,8 @@ class LearnerGroup:
         size = len(self._handles)
         each = [pack({name: _share(own, place, size) for name, own in state.items()}) for place in range(size)]
         self._call("set_state", each, timeout_s=START_TIMEOUT_S)
+        counts = [own["learner"]["env_steps"] for own in state.values() if "learner" in own]
+        self._env_steps = max(counts, default=self._env_steps)
         self._weights = unpack(self._ray.get(self._handles[0].weights.remote()))
 
     def close(self) -> None:
@@ -292,21 +295,21 @@ class RemoteLearner:
 
 
 def _joined(states: list[dict[str, Any]]) -> dict[str, Any]:
-    """Put together the states of a module's learners: that of the first, and what others have of their own."""
-    if len(states) == 1 or "buffer" not in states[0]:
-        return states[0]
-    shares = [{key: state[key] for key in SHARE} for state in states]
-    return {**states[0], "buffer": None, "shares": shares}
+    """Put together the states of a module's learners: that of the first, and what each has of its own."""
+    first = states[0]
+    if len(states) == 1:
+        return first
+    shares = [{key: state[key] for key in OWN if key in state} for state in states]
+    return {**first, **({"buffer": None} if "buffer" in first else {}), "shares": shares}
 
 
 def _share(own: Mapping[str, Any], place: int, size: int) -> dict[str, Any]:
-    """What one of several learners is given of a module's state; of other learners' buffers nothing is of use."""
+    """What one of several learners is given of a module's state; of other learners' data nothing is of use."""
     if "learner" not in own:
         return dict(own)
     learner = dict(own["learner"])
     shares = learner.pop("shares", [learner])  # the state of one learner has all of it
     if len(shares) == size:
-        learner |= shares[place]
-    elif "buffer" in learner:
-        learner["buffer"] = None  # it is filled again before learning goes on
-    return {**own, "learner": learner}
+        return {**own, "learner": learner | shares[place]}
+    nothing: dict[str, Any] = {"buffer": None, "kept": []}  # it is filled again before learning goes on
+    return {**own, "learner": learner | {key: value for key, value in nothing.items() if key in learner}}

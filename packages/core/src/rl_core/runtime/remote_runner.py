@@ -64,6 +64,7 @@ class RemoteRunner:
             WorkerError: no runner is left.
             EnvError: the envs of a runner failed, and those of its successors.
         """
+        self.group.forget()  # what a call that was interrupted had asked for
         samples: dict[tuple[int, int], Sample] = {}
         rounds: dict[int, int] = {}
         while len(samples) < self.num_runners:
@@ -111,7 +112,9 @@ class RemoteRunner:
         for member, sample in answers:
             self._counts[member] = (sample.num_bad_observations, sample.num_env_restarts)
             for name, gathered in sample.statistics.items():
-                policy = self._policies[name]
+                policy = self._policies.get(name)
+                if policy is None:  # removed while the rollout was under way
+                    continue
                 policy.shared = policy.obs_chain.merge((policy.shared, gathered), sample.base[name])
         if answers:
             self.num_bad_observations, self.num_env_restarts = (
@@ -126,6 +129,7 @@ class RemoteRunner:
 
     def evaluate(self, *, num_episodes: int = 0, num_steps: int = 0, seed: int, explore: bool) -> EpisodeStats:
         """Play exactly so many episodes or steps, each runner its share; another plays that of one that fails."""
+        self.group.forget()  # as in sample
         counts = shares(num_episodes or num_steps, self.num_runners).tolist()
         unit = "num_episodes" if num_episodes else "num_steps"
         due = {place: count for place, count in enumerate(counts) if count}
@@ -175,11 +179,12 @@ class RemoteRunner:
         return self.group.call_each([_get_state] * len(self.group.members))
 
     def set_states(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Give each runner its state; runners beyond these begin new episodes.
+        """Give each runner its state; runners beyond these begin new episodes. What is under way is forgotten.
 
         Raises:
             CheckpointError: a state does not belong to this env.
         """
+        self.group.forget()
         self.group.wait_for_all()
         self.group.call_each([partial(_set_state, state=state) for state in states])
 

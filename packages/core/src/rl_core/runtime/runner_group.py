@@ -39,6 +39,8 @@ class Request:
     ref: Any
     started: float
     """When it was asked, or when the runner was done with what came before."""
+    is_awaited: bool = True
+    """Whether anybody still wants the answer."""
 
 
 @dataclass(eq=False, slots=True)
@@ -171,6 +173,12 @@ class RunnerGroup:
         """Requests without an answer."""
         return sum(len(member.pending) for member in self.members)
 
+    def forget(self) -> None:
+        """Drop the answers to all that was asked so far as they come; errors among them are raised no more."""
+        for member in self.members:
+            for request in member.pending:
+                request.is_awaited = False
+
     def collect(self, timeout: float = POLL_S) -> list[tuple[Member, Request, Any]]:
         """Wait for answers, at least one if there is time, and return all there are, with what they answer.
 
@@ -187,19 +195,23 @@ class RunnerGroup:
         ready, _ = self._ray.wait(list(first), num_returns=len(first), timeout=0)
         now = time.monotonic()
         for ref, member in first.items():
+            request = member.pending[0]
             if ref in ready:
                 try:
                     answer = self._ray.get(ref)
                 except Exception as error:  # as in welcome
-                    self._replace(member, cause_of(error))
+                    self._replace(member, cause_of(error), is_awaited=request.is_awaited)
                 else:
-                    answers.append((member, member.pending.popleft(), answer))
+                    member.pending.popleft()
+                    if request.is_awaited:
+                        answers.append((member, request, answer))
                     member.failures = 0
                     if member.pending:
                         member.pending[0].started = now
-            elif now - member.pending[0].started > self._timeout:
+            elif now - request.started > self._timeout:
                 limit = f"sample_timeout_s={self._timeout:g}"
-                self._replace(member, WorkerError(f"Env runner {member.index} did not answer for {limit} seconds."))
+                late = WorkerError(f"Env runner {member.index} did not answer for {limit} seconds.")
+                self._replace(member, late, is_awaited=request.is_awaited)
         return answers
 
     def take_lost(self) -> list[Request]:
@@ -207,25 +219,32 @@ class RunnerGroup:
         lost, self._lost = self._lost, []
         return lost
 
-    def _replace(self, member: Member, error: BaseException) -> None:
-        """Give up a runner and start another in its place, if that may help.
+    def _replace(self, member: Member, error: BaseException, *, is_awaited: bool = True) -> None:
+        """Give up a runner and start another in its place, if there may be another.
+
+        Args:
+            member: The runner.
+            error: What it failed for.
+            is_awaited: Whether that is anybody's answer; False for that to a forgotten request.
 
         Raises:
-            RLError: the error, if it may not.
+            RLError: the error, if another will not help at once; failures count anew from then on.
         """
         self._ray.kill(member.handle, no_restart=True)
         self._lost += member.pending
-        place = self.members.index(member)
-        failures = member.failures + 1
-        last = not self._restarts and len(self.members) == 1
-        if isinstance(error, _HOPELESS) or failures >= MAX_FAILURES or last:
-            raise error
-        if not self._restarts or self.num_restarts >= self._max_restarts:
+        place, failures = self.members.index(member), member.failures + 1
+        is_replaced = self._restarts and self.num_restarts < self._max_restarts
+        if is_replaced:
+            self.num_restarts += 1
+            self.members[place] = self._start(member.index, generation=member.generation + 1, failures=failures)
+        else:
             del self.members[place]
-            warnings.warn(f"Env runner {member.index} is lost and not replaced: {error}", stacklevel=2)
-            return
-        self.num_restarts += 1
-        self.members[place] = self._start(member.index, generation=member.generation + 1, failures=failures)
+        if is_awaited and (isinstance(error, _HOPELESS) or failures >= MAX_FAILURES or not self.members):
+            for other in self.members:
+                other.failures = 0
+            raise error
+        what = "replaced" if is_replaced else "lost and not replaced"
+        warnings.warn(f"Env runner {member.index} is {what}: {error}", stacklevel=2)
 
     def call_each(self, functions: Sequence[Callable[[Any], Any]], weights: Any = None) -> list[Any]:
         """Call the i-th function with the i-th runner that is ready, in its process, and return what they gave.

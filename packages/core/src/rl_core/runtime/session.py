@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from rl_core.errors import ConfigError, WorkerError
@@ -132,13 +133,22 @@ def send_config(config: AlgorithmConfig) -> Any:
     return ray.put(config)
 
 
+_FRAME = re.compile(r'File "(.+?)", line (\d+), in (\S+)')
+_LIBRARIES = re.compile(r"[/\\]((site|dist)-packages|lib[/\\]python3[^/\\]*|src[/\\]rl_\w+)[/\\]")
+"""Where code is not the user's."""
+
+
 def cause_of(error: BaseException) -> BaseException:
     """Take the exception of the other process out of Ray's wrapping; Ray's own say what happened in their first line.
 
-    What this library raised there is raised here as if it had happened here.
+    What this library raised there is raised here as if it had happened here, with a note of the user's line.
     """
     cause = getattr(error, "cause", None)
     if isinstance(cause, BaseException):
+        frames = [frame for frame in _FRAME.findall(str(error)) if not _LIBRARIES.search(frame[0])]
+        if frames:
+            path, line, function = frames[-1]
+            cause.add_note(f"In the other process: {path}, line {line}, in {function}")
         return cause
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return WorkerError(lines[0] if lines else type(error).__name__)

@@ -93,14 +93,17 @@ def split_rollout(rollout: Rollout, num_parts: int) -> list[Rollout]:
             "num_envs_per_env_runner or num_env_runners higher, or num_learners lower."
         )
     ends = [num_slots * part // num_parts for part in range(num_parts + 1)]
-    return [_slots_of(rollout, slice(*ends[part : part + 2])) for part in range(num_parts)]
+    return [slots_of(rollout, slice(*ends[part : part + 2])) for part in range(num_parts)]
 
 
-def _slots_of(rollout: Rollout, slots: slice) -> Rollout:
-    """Take some of the slots of a rollout."""
-    num_slots, width = rollout.reward.shape[1], slots.stop - slots.start
-    step, slot = rollout.final_index // num_slots, rollout.final_index % num_slots
-    ours = ((slot >= slots.start) & (slot < slots.stop)).nonzero().squeeze(-1)
+def slots_of(rollout: Rollout, slots: slice | Tensor) -> Rollout:
+    """Take some of the slots of a rollout, in their order: a range of them, or those of rising numbers `[B]`."""
+    num_slots = rollout.reward.shape[1]
+    chosen = torch.arange(num_slots)[slots]
+    place = torch.full((num_slots,), -1)  # of each slot among the chosen
+    place[chosen] = torch.arange(len(chosen))
+    step, slot = rollout.final_index // num_slots, place[rollout.final_index % num_slots]
+    ours = (slot >= 0).nonzero().squeeze(-1)
     history = rollout.history
 
     def columns(tree: Tree) -> Tree:
@@ -117,7 +120,7 @@ def _slots_of(rollout: Rollout, slots: slice) -> Rollout:
         terminated=rollout.terminated[:, slots],
         truncated=rollout.truncated[:, slots],
         valid=None if rollout.valid is None else rollout.valid[:, slots],
-        final_index=step[ours] * width + slot[ours] - slots.start,
+        final_index=step[ours] * len(chosen) + slot[ours],
         final_obs=finals(rollout.final_obs) if len(ours) else None,
         behavior_dist_inputs=rollout.behavior_dist_inputs[:, slots],
         state=columns(rollout.state),

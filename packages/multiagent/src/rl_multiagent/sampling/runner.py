@@ -228,8 +228,9 @@ class MultiAgentRunner(SingleRunner):
         if self._recorder:
             self._recorder.finish(by_policy, self._slots)
         self.episodes = self._counter.take()
-        env_steps = self.num_steps * self.env.num_envs - (self._broken_steps - broken_before)
-        return AgentRollouts(by_policy=by_policy, env_steps=env_steps, agent_steps=agent_steps)
+        num_envs = self.env.num_envs
+        env_steps = self.num_steps * num_envs - (self._broken_steps - broken_before)
+        return AgentRollouts(by_policy=by_policy, num_envs=(num_envs,), env_steps=env_steps, agent_steps=agent_steps)
 
     def _joint_rows(self, name: str) -> JointRows | None:
         """What all agents see, for the slots of a policy whose rollouts tell that."""
