@@ -295,8 +295,8 @@ def _shipped_share(work: Work, piece: Any) -> float:
 
     algorithm_config = config(work).env_runners(env_to_module_connector=(piece,))
     runner = algorithm_config.build().env_runner
-    rollout = runner.sample()
-    rebuilt = make_learner_chain(algorithm_config, runner.policy, seed=0)(rollout)[0]
+    rollout, policy = runner.sample(), runner.policy
+    rebuilt = make_learner_chain(algorithm_config, policy.obs_chain, policy.action_chain, seed=0)(rollout)[0]
 
     def size(tree: Any) -> int:
         return sum(leaf.nbytes for leaf in tree_leaves(tree) if leaf is not None)

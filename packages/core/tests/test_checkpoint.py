@@ -176,6 +176,15 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
         Checkpoint(tmp_path / "file")
 
 
+@pytest.mark.parametrize("inside", ["", "checkpoints"])
+def test_a_folder_of_checkpoints_is_refused_with_the_newest(tmp_path, inside):
+    for number in (2, 10):
+        save_checkpoint(tmp_path / inside / f"iteration_{number:06d}", {"x": 1})
+    (tmp_path / inside / "unfinished").mkdir()
+    with pytest.raises(CheckpointError, match=r"no manifest\.json\. The newest in it is .*/iteration_000010\."):
+        Checkpoint(tmp_path)
+
+
 @pytest.mark.parametrize("manifest", ["[]", "{}", "3", "null", '{"format": "other", "files": {}}', "{", "\xff"])
 def test_a_foreign_manifest_is_refused(tmp_path, manifest):
     (tmp_path / MANIFEST).write_bytes(manifest.encode("latin1"))

@@ -134,7 +134,9 @@ class Checkpoint:
         if size is None and not self._exists():
             raise CheckpointError(f"There is no checkpoint directory {self.path}.")
         if size is None:
-            raise CheckpointError(f"{self.path} is not a checkpoint of this library: it has no {MANIFEST}.")
+            raise CheckpointError(
+                f"{self.path} is not a checkpoint of this library: it has no {MANIFEST}.{self._newest_inside()}"
+            )
         if size > MAX_JSON_BYTES:
             raise CheckpointError(f"{self._where(MANIFEST)} is larger than {MAX_JSON_BYTES} bytes; it is not ours.")
         manifest = _parse_json(self._where(MANIFEST), self._read(MANIFEST))
@@ -206,6 +208,16 @@ class Checkpoint:
     def _where(self, name: str) -> str:
         """Name a file in a message."""
         return f"{self.path}/{name}"
+
+    def _newest_inside(self) -> str:
+        """Name the newest checkpoint inside, as in a folder of a run, of a keeper or of Ray Tune."""
+        try:
+            here, run = self._folder.children(), self._folder.child("checkpoints")
+            inside, names = (run, run.children()) if "checkpoints" in here else (self._folder, here)
+            found = [name for name in sorted(names) if inside.child(name).size(MANIFEST) is not None]
+        except OSError:
+            return ""
+        return f" The newest in it is {inside.child(found[-1]).location}." if found else ""
 
     def _exists(self) -> bool:
         try:

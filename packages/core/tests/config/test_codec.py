@@ -310,5 +310,7 @@ def test_a_path_that_leads_nowhere_is_refused():
         resolve_import("rl_core.records:Nothing")
     with pytest.raises(ConfigError, match="cannot be found"):
         resolve_import("rl_core.nothing:Nothing")
+    with pytest.raises(ConfigError, match=r"'__main__:Watch' cannot be found .* in a script that has it too, and call"):
+        resolve_import("__main__:Watch")
     with pytest.raises(ConfigError, match="is not an import path, expected 'module:name'"):
         resolve_import("rl_core.records")

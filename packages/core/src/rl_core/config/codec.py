@@ -62,7 +62,13 @@ def resolve_import(path: object, *, allow: Collection[str] = ()) -> Any:
         for part in qualname.split("."):
             thing = getattr(thing, part)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{path!r} cannot be found ({error}). Is the package that defines it installed?") from None
+        hint = "Is the package that defines it installed?"
+        if module_name == "__main__":
+            hint = (
+                "The script that was run had it: define it in a module that can be imported, or build the config in a "
+                "script that has it too, and call restore(path) of its algorithm."
+            )
+        raise ConfigError(f"{path!r} cannot be found ({error}). {hint}") from None
     if getattr(thing, "__module__", None) != module_name or module_name.partition(".")[0] in sys.stdlib_module_names:
         # `rl_core.checkpoint:os.system`, `logging.config:dictConfig`: reachable, but nobody stores such a thing.
         raise ConfigError(
