@@ -77,6 +77,13 @@ def test_act_takes_lists_and_other_precisions():
     assert policy.act([1, 0])[0] == policy.act([1.0, 0.0])[0]
 
 
+def test_act_refuses_what_is_no_state():
+    policy = make_policy()
+    for wrong in (3, (), policy.act(OBS)):
+        with pytest.raises(ValueError, match="act: state is .*, expected what act returned before, or None to begin"):
+            policy.act(OBS, wrong)
+
+
 class Fickle(Own):
     always_explores = True
 

@@ -102,6 +102,12 @@ def test_settings_and_training_are_each_policys_own():
     assert torch.equal(before["right"], after["right"])
 
 
+def test_a_wrong_setting_of_a_policy_names_the_policy():
+    extension = MultiAgent(policies={"left": PolicySpec(), "right": PolicySpec(settings={"training.lrr": 1e-4})})
+    with pytest.raises(ConfigError, match=r"PolicySpec of 'right': training: there is no setting 'lrr'\. Did you mean"):
+        make_config(extension).build()
+
+
 def test_policies_are_exported_alone(tmp_path):
     algorithm = make_config().build()
     path = algorithm.save(tmp_path / "saved")

@@ -138,10 +138,12 @@ class Policy:
             An action of `action_space` (a plain int for Discrete), and the state for the next call.
 
         Raises:
-            ValueError: the observation does not have the shape of the observation space.
+            ValueError: the observation does not have the shape of the observation space, or the state is none.
             BadObservationError: a connector cannot use it.
         """
-        state = state or self.initial_state()
+        state = self.initial_state() if state is None else state
+        if not isinstance(state, PolicyState):
+            raise ValueError(f"act: state is {state!r:.80}, expected what act returned before, or None to begin.")
         step = single_step(batch_of_one(self.observation_space, obs), state, reward)
         connectors, step = self.obs_chain(state.connectors, step)
         with torch.inference_mode():

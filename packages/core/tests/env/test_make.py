@@ -119,6 +119,7 @@ class TextEnv(CountdownEnv):
         (lambda config: CartPoleVectorEnv(5), {"vectorize_mode": "vector_entry_point"}, "of 5 slots, expected 2"),
         (lambda config: CountdownEnv(), {"vectorize_mode": "vector_entry_point"}, "expected a gymnasium.vector"),
         (lambda config: 3, {}, "made a builtins.int, expected a gymnasium.Env"),
+        (lambda config: types.SimpleNamespace(possible_agents=[]), {}, "It is for several agents: .* with config.use"),
         (lambda: CountdownEnv(), {}, "called with one argument, the dict env_config"),
         (TakesOneDict, {"env_config": {"length": 3}}, r"`lambda config: TakesOneDict\(config\)`"),
         (CountdownEnv(), {}, r"Got an env object \(CountdownEnv\)"),

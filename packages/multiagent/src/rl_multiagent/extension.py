@@ -194,7 +194,10 @@ class MultiAgent(Extension):
         if spec.module_class is not None:
             own.rl_module(module_class=spec.module_class)
         for setting, value in spec.settings.items():
-            own.set(setting, value)
+            try:
+                own.set(setting, value)
+            except ConfigError as error:
+                raise ConfigError(f"PolicySpec of {name!r}: {error}") from None
         return own
 
     def make_policy(self, name: str, config: AlgorithmConfig, mapper: PolicyMapper, layout: AgentLayout) -> Policy:

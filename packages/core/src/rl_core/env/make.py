@@ -132,10 +132,10 @@ def make_single_env(
         made.close()
         raise EnvError(f"{name} made a vector env. Set vectorize_mode='vector_entry_point' to use it as one.")
     if not isinstance(made, gymnasium.Env):
-        raise EnvError(
-            f"{name} made a {type(made).__module__}.{type(made).__name__}, expected a gymnasium.Env. Envs of the old "
-            "gym package can be converted with the package shimmy."
-        )
+        hint = "Envs of the old gym package can be converted with the package shimmy."
+        if hasattr(made, "possible_agents"):
+            hint = "It is for several agents: give the config the extension that plays them, with config.use(...)."
+        raise EnvError(f"{name} made a {type(made).__module__}.{type(made).__name__}, expected a gymnasium.Env. {hint}")
     return made
 
 
