@@ -12,7 +12,7 @@ from rl_core.env.protocol import VectorEnv
 from rl_core.env.workers import WorkerEnv
 from rl_core.errors import EnvError, UnsupportedSpaceError
 from rl_core.records import Step
-from rl_core.testing.envs import BufferEnv, NestedEnv, ObservationIsTimeEnv, RaisingEnv
+from rl_core.testing.envs import BufferEnv, CountdownEnv, NestedEnv, ObservationIsTimeEnv, RaisingEnv
 from rl_core.tree import tree_leaves, tree_map
 
 NEXT, SAME, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
@@ -245,6 +245,25 @@ def test_slot_loop_returns_what_gymnasium_returns():
         assert a[4].keys() == b[4].keys()
         for key in a[4]:
             assert str(a[4][key]) == str(b[4][key])
+
+
+class ShrinkingEnv(CountdownEnv):
+    """The observation has three numbers, but after the first step one."""
+
+    def __init__(self):
+        super().__init__()
+        self.observation_space = spaces.Box(0.0, 1.0, (3,), np.float32)
+
+    def _obs(self):
+        return super()._obs().repeat(3 if self.left > 3 else 1)
+
+
+def test_an_observation_of_another_shape_is_not_spread_over_the_buffer():
+    env = GymVectorEnv(SlotLoopEnv([ShrinkingEnv] * 2))
+    env.reset(0)
+    env.step(np.zeros(2, np.int64))
+    with pytest.raises(EnvError, match=r"slot 0 gave an observation of shape \(1,\), expected \(3,\)"):
+        env.step(np.zeros(2, np.int64))
 
 
 def test_adapter_satisfies_the_protocol():

@@ -114,6 +114,17 @@ def test_a_new_figure_becomes_a_new_column(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_line_that_was_cut_off_by_a_kill_is_left_out(tmp_path):
+    path = tmp_path / "a.csv"
+    whole = ["training_iteration,a", "10,0.1", "11,0.2"]
+    for cut in ("1", "12", "12,0.", "12,0.25"):
+        path.write_text("\n".join([*whole, cut]))
+        writer = CsvWriter(path, 12)
+        writer.write({"training_iteration": 12, "a": 0.3}, {})
+        writer.close()
+        assert path.read_text().splitlines() == [*whole, "12,0.3"]
+
+
 @dataclass(frozen=True)
 class Remember(Sink):
     name: str = "x"

@@ -154,6 +154,24 @@ def test_the_memory_of_a_slot_starts_anew_after_a_gap():
     assert torch.equal(rollout.obs[:, :, 0][begins], rollout.obs[:, :, 2][begins])
 
 
+@pytest.mark.parametrize("num_steps", [2, 3, 4, 5])
+def test_a_restored_runner_drops_what_the_other_does(num_steps):
+    options = {"connectors": [RefuseAbove(2.0), FrameStack(2)], "num_steps": num_steps, "num_envs": 2}
+    options |= {"drop_bad_observations": True, "mode": AutoresetMode.SAME_STEP}
+    runner, resumed = make_runner(ObservationIsTimeEnv, **options), make_runner(ObservationIsTimeEnv, **options)
+    gaps = 0
+    for _ in range(4):
+        runner.sample()
+        resumed.set_state(runner.get_state())
+        gaps += int(runner._guard.bad.any())
+        one, two = runner.sample(), resumed.sample()
+        assert (one.valid is None) == (two.valid is None)
+        assert one.valid is None or torch.equal(one.valid, two.valid)
+        assert torch.equal(one.obs, two.obs)
+        assert runner.num_bad_observations == resumed.num_bad_observations
+    assert gaps, "some rollout ends in a gap"
+
+
 def test_the_result_counts_bad_observations():
     config = (
         PPOConfig()

@@ -65,6 +65,15 @@ def test_the_episode_is_over_when_all_that_took_part_have_left():
     assert truncateds == {"__all__": False}
 
 
+def test_who_terminates_at_the_time_limit_is_not_cut():
+    both = {"a": True, "b": True, "c": True, "__all__": True}
+    env = grouped([{"a": 1, "b": 2, "c": 3}, ({}, {}, both, both)])
+    env.reset()
+    _, _, terminateds, truncateds, _ = env.step({"team": (0, 0), "c": 0})
+    assert terminateds == {"team": True, "c": True, "__all__": True}
+    assert truncateds == {"team": False, "c": False, "__all__": False}
+
+
 @pytest.mark.parametrize("flag", ["terminated", "truncated"])
 def test_the_end_for_all_is_passed_on(flag):
     ends = ({"__all__": True}, {}) if flag == "terminated" else ({}, {"__all__": True})

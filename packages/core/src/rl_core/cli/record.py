@@ -108,12 +108,13 @@ def _frames(
     for episode in range(arguments.episodes):
         obs, _ = env.reset(seed=arguments.seed + episode)
         state = None
-        total = 0.0
+        reward = total = 0.0
         yield _frame(env)
         for _ in range(arguments.max_steps):
-            action, state = policy.act(obs, state, explore=arguments.explore)
-            obs, reward, terminated, truncated, _ = env.step(action)
-            total += float(reward)
+            action, state = policy.act(obs, state, reward=reward, explore=arguments.explore)
+            obs, given, terminated, truncated, _ = env.step(action)
+            reward = float(given)
+            total += reward
             yield _frame(env)
             if terminated or truncated:
                 break

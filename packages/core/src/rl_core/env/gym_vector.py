@@ -250,6 +250,7 @@ class SlotLoopEnv(SyncVectorEnv):
     def step(self, actions: Any) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
         """Step every slot, and reset those whose episode ended."""
         buffer: Any = self._observations
+        shape = self.single_observation_space.shape if self._is_array else None
         observations: Any = buffer if self._is_array else [None] * self.num_envs
         rewards, terminations, truncations = [], [], []
         infos: dict[str, Any] = {}
@@ -263,6 +264,8 @@ class SlotLoopEnv(SyncVectorEnv):
                 obs, info = env.reset()
             if info:
                 infos = self._add_info(infos, info, slot)
+            if shape and getattr(obs, "shape", None) != shape and np.shape(obs) != shape:  # numpy would broadcast it
+                raise EnvError(f"slot {slot} gave an observation of shape {np.shape(obs)}, expected {shape}.")
             observations[slot] = obs
             rewards.append(reward)
             terminations.append(terminated)

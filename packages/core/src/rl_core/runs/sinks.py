@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import time
 from collections.abc import Mapping
@@ -108,8 +109,9 @@ class CsvWriter:
     def _read(self) -> list[dict[str, str]]:
         if not self._path.exists():
             return []
-        with self._path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+        text = self._path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]  # of a process that was killed the last line may be cut off
+        return list(csv.DictReader(io.StringIO(whole, newline="")))
 
     def _rewritten(self, rows: list[dict[str, str]]) -> TextIO:
         """Write header and rows beside the file, move them into its place, and open that to append."""

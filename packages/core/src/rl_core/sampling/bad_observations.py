@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -55,6 +55,18 @@ class ObservationGuard:
             self.bad = bad
             self.num_bad += int(np.count_nonzero(bad))
             return result
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what the next step depends on."""
+        return {"bad": self.bad.copy(), "num_bad": self.num_bad, "last": self._last}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `get_state` gave."""
+        self.bad, self.num_bad, self._last = state["bad"].copy(), state["num_bad"], state["last"]
+
+    def restart(self) -> None:
+        """Forget what was seen, before new episodes begin everywhere."""
+        self.bad, self._last = np.zeros_like(self.bad), None
 
     def stand_in(self, obs: Tree, slots: np.ndarray) -> Tree:
         """Return the observations `[B, ...]` with the last good ones of some slots."""

@@ -314,6 +314,7 @@ class EnvRunner(SingleRunner):
             "open_episodes": self._recorder.get_state() if self._recorder else None,
             "num_envs": self.env.num_envs,
             "num_env_restarts": self.env.num_restarts,
+            "guard": self._guard.get_state() if self._guard and self._step else None,
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -328,6 +329,8 @@ class EnvRunner(SingleRunner):
         pieces = tuple(ConnectorState(*given) for given in state["connectors"])
         self._check_action_memory(state["action_memory"])
         self.policy.shared = self._checked_statistics(pieces)
+        if self._guard:
+            self._guard.restart()
         if state["env"] is None or state["num_envs"] != self.env.num_envs:
             self._state = self.policy.initial_state(self.env.num_envs, seed=self.seed)
             self._step = self._kept = None
@@ -348,6 +351,8 @@ class EnvRunner(SingleRunner):
         self._counter.open_return, self._counter.open_length = state["open_return"], state["open_length"]
         if self._recorder:
             self._recorder.set_state(state["open_episodes"])
+        if self._guard and state["guard"] is not None:
+            self._guard.set_state(state["guard"])
 
     def _checked_statistics(self, pieces: tuple[ConnectorState, ...]) -> tuple[Tree, ...]:
         """Return the statistics of saved connectors, after comparing their shapes with those of this run's."""

@@ -43,7 +43,8 @@ class Episode:
     slot: int
     """Env slot that played it."""
     obs: Tree
-    """`[L + 1, ...]`: module inputs, the true last observation included."""
+    """`[L + 1, ...]`: module inputs, the true last observation included; without what the learner rebuilds, so that of
+    stacked frames they are the single ones."""
     action: Tree
     """`[L, ...]`: in the module's terms."""
     reward: np.ndarray

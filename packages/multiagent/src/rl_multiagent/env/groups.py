@@ -99,9 +99,9 @@ class GroupedAgents(MultiAgentEnv):
         return seen
 
     def _leave(self, terminateds: Mapping[Any, bool], truncateds: Mapping[Any, bool]) -> dict[Any, bool]:
-        """Work out which groups and single agents leave, and whether they are cut."""
+        """Work out which groups and single agents leave, and whether they are cut: who terminates is not."""
         ended = {agent: True for agent, flag in truncateds.items() if flag}
-        ended |= {agent: agent in ended for agent, flag in terminateds.items() if flag}
+        ended |= {agent: False for agent, flag in terminateds.items() if flag}
         everyone = {EVERYONE: ended.pop(EVERYONE)} if EVERYONE in ended else {}
         self._ends |= ended
         for agent in ended:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -262,8 +262,11 @@ class PolicySlots:
 
         before, reward = _take_chain(self.connectors, ended), self.pending[ended].astype(np.float32)
 
+        terminated, truncated = (flags.reshape(-1)[self.rows[ended]] for flags in (step.terminated, step.truncated))
+
         def connect(obs: Tree) -> tuple[ChainState, Step]:
-            return self.policy.obs_chain(before, self._step(obs, reward, self.bad[ended], ended))
+            last = replace(self._step(obs, reward, self.bad[ended], ended), terminated=terminated, truncated=truncated)
+            return self.policy.obs_chain(before, last)
 
         obs = tree_map(pick, step.final_obs[self.kind], self.raw)
         (_, given), _, bad = self._run(connect, obs, ended, ended)

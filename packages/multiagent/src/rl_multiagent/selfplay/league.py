@@ -127,6 +127,11 @@ class League(Callbacks, Storable):
                     f"League: {name!r} is to meet {strangers[0]!r}, but players are only {', '.join(self.players)}. "
                     "Frozen policies are met by all that do not have learner_share=1."
                 )
+            if not player.meets_frozen and not set(player.learners) - {name}:
+                raise ConfigError(
+                    f"League: {name!r} meets nobody but itself, so there is nobody to beat. Set its learner_share "
+                    "below 1, so that it meets frozen policies too, or name other learners."
+                )
         object.__setattr__(self, "table", WinTable(decay=self.decay))
         most = np.inf if self.decay == 1 else 1 / (1 - self.decay)
         if not 1 <= self.min_games <= most:

@@ -54,13 +54,17 @@ def play(
     if missing:
         raise ConfigError(f"play: {missing[0]!r} has no policy. Give one to each player but {person!r}.")
     returns = dict.fromkeys(env.possible_agents, 0.0)
+    before = dict(returns)  # at an agent's last action
     states: dict[str, PolicyState] = {}
     obs, _ = env.reset(seed=seed)
     over = False
     while not over:
         actions: dict[str, Any] = {}
         for agent in obs.keys() - {person}:
-            actions[agent], states[agent] = policies[agent].act(obs[agent], states.get(agent), explore=explore)
+            reward, before[agent] = returns[agent] - before[agent], returns[agent]
+            actions[agent], states[agent] = policies[agent].act(
+                obs[agent], states.get(agent), reward=reward, explore=explore
+            )
         if person in obs:
             try:
                 actions[person] = _ask(env, person, read, write)
