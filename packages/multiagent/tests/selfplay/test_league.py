@@ -122,7 +122,7 @@ def test_a_league_goes_on_from_a_checkpoint(tmp_path):
     [
         (lambda: League(AGENTS, {}), "no players"),
         (lambda: League(AGENTS, {"exploiter": main_exploiter()}), "is to meet 'main', but players are only exploiter"),
-        (lambda: League(AGENTS, {"main": LeaguePlayer(learners=("main",), learner_share=1.0)}), "meets nobody but itself"),
+        (lambda: League(AGENTS, {"a": LeaguePlayer(learners=("a",), learner_share=1.0)}), "meets nobody but itself"),
         (lambda: League(AGENTS, {"main": main_player()}, min_games=0), r"min_games=0.*from 1 to 200"),
         (lambda: League(AGENTS, {"main": main_player()}, decay=0.9), r"min_games=100.*from 1 to 10"),
         (lambda: League(AGENTS, {"main": main_player()}, decay=1.5), r"decay=1\.5"),
