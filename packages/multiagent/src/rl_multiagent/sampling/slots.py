@@ -158,7 +158,7 @@ class PolicySlots:
         terminated, truncated = step.terminated.reshape(-1)[rows], step.truncated.reshape(-1)[rows]
         done = terminated | truncated
         ended = np.flatnonzero(done & self.open)
-        ended_reward, final_obs, final_bad = self._look_at_final(step, ended)
+        ended_reward, final_obs, final_bad = self._look_at_final(step, ended, observe=observe)
         final_state = tree_map(lambda leaf: leaf[ended], self.state)
         self.open[ended] = False
         self.in_episode &= ~(done | step.first[self.env_of])
@@ -241,8 +241,10 @@ class PolicySlots:
             where = f"agent {self.agents[slot]!r} in env slot {self.env_of[slot]}: {error.problem}"
             raise BadObservationError(slots[list(error.slots)].tolist(), where) from error
 
-    def _look_at_final(self, step: AgentsStep, ended: np.ndarray) -> tuple[np.ndarray, Tree, np.ndarray]:
-        """Pass last observations through the connectors without disturbing their state.
+    def _look_at_final(
+        self, step: AgentsStep, ended: np.ndarray, *, observe: bool
+    ) -> tuple[np.ndarray, Tree, np.ndarray]:
+        """Pass last observations through the connectors without disturbing the memory of the slots.
 
         Where an agent left without one, its newest observation stands for it.
 
@@ -263,13 +265,15 @@ class PolicySlots:
         before, reward = _take_chain(self.connectors, ended), self.pending[ended].astype(np.float32)
 
         terminated, truncated = (flags.reshape(-1)[self.rows[ended]] for flags in (step.terminated, step.truncated))
+        chain = self.policy.obs_chain
 
         def connect(obs: Tree) -> tuple[ChainState, Step]:
             last = replace(self._step(obs, reward, self.bad[ended], ended), terminated=terminated, truncated=truncated)
-            return self.policy.obs_chain(before, last)
+            return chain(before, last, observe=observe)
 
         obs = tree_map(pick, step.final_obs[self.kind], self.raw)
-        (_, given), _, bad = self._run(connect, obs, ended, ended)
+        (after, given), _, bad = self._run(connect, obs, ended, ended)
+        self.connectors = chain.with_shared(self.connectors, chain.shared(after))
         return given.reward, given.obs, bad
 
     def _step(self, obs: Tree, reward: np.ndarray, first: np.ndarray, index: Index) -> Step:
