@@ -316,7 +316,7 @@ def test_more_than_the_cluster_has_is_refused_at_once(settings, message):
 
 def test_fewer_slots_than_learners_are_refused(build):
     runner = build(config(num_learners=0, num_envs=1)).env_runner
-    with pytest.raises(ConfigError, match="num_learners=2, but a rollout has 1 slots"):
+    with pytest.raises(ConfigError, match="num_learners=2, but a rollout has 1 env slots"):
         runner.split(runner.sample(), 2)
-    with pytest.raises(ConfigError, match="num_learners=2, but there are 1 env slots"):
+    with pytest.raises(ConfigError, match="num_learners=2, but a rollout has 1 env slots"):
         config(num_envs=1).build()

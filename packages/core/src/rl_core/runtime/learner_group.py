@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from rl_core.errors import ConfigError, WorkerError
+from rl_core.errors import WorkerError
 from rl_core.learning.learner import Metrics, ModuleLearner
 from rl_core.metrics import MetricsLogger, mean_of
 from rl_core.records import Weights
 from rl_core.runtime.learner_actor import Layout, LearnerActor, Update
 from rl_core.runtime.packing import pack, unpack
 from rl_core.runtime.session import cause_of, connect, require_resources, send_config, wanted_by_learner
+from rl_core.sampling.join import require_slots
 
 if TYPE_CHECKING:
     from rl_core.algorithm.config import AlgorithmConfig
@@ -51,12 +52,7 @@ class LearnerGroup:
             ConfigError: Ray is missing, the cluster is too small, or a learner cannot be built.
         """
         settings, runners = config.learners.settings, config.env_runners.settings
-        num_slots = runners.num_envs_per_env_runner * max(1, runners.num_env_runners)
-        if num_slots < settings.num_learners:
-            raise ConfigError(
-                f"num_learners={settings.num_learners}, but there are {num_slots} env slots, and every learner needs "
-                "one or more. Set num_envs_per_env_runner or num_env_runners higher, or num_learners lower."
-            )
+        require_slots(runners.num_envs_per_env_runner * max(1, runners.num_env_runners), settings.num_learners)
         self._ray = connect(f"num_learners={settings.num_learners}")
         require_resources(config)
         self._runner, self._metrics = runner, metrics

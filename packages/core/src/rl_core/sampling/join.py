@@ -87,13 +87,22 @@ def split_rollout(rollout: Rollout, num_parts: int) -> list[Rollout]:
         ConfigError: there are fewer slots.
     """
     num_slots = rollout.reward.shape[1]
-    if num_slots < num_parts:
-        raise ConfigError(
-            f"num_learners={num_parts}, but a rollout has {num_slots} slots, and every learner needs one or more. Set "
-            "num_envs_per_env_runner or num_env_runners higher, or num_learners lower."
-        )
+    require_slots(num_slots, num_parts)
     ends = [num_slots * part // num_parts for part in range(num_parts + 1)]
     return [slots_of(rollout, slice(*ends[part : part + 2])) for part in range(num_parts)]
+
+
+def require_slots(num_slots: int, num_learners: int) -> None:
+    """Refuse more learners than a rollout has env slots.
+
+    Raises:
+        ConfigError: there are.
+    """
+    if num_slots < num_learners:
+        raise ConfigError(
+            f"num_learners={num_learners}, but a rollout has {num_slots} env slots, and every learner needs one or "
+            "more. Set num_envs_per_env_runner or num_env_runners higher, or num_learners lower."
+        )
 
 
 def slots_of(rollout: Rollout, slots: slice | Tensor) -> Rollout:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from rl_core import Rollout
-from rl_core.errors import ConfigError
-from rl_core.sampling.join import join_rollouts, slots_of
+from rl_core.sampling.join import join_rollouts, require_slots, slots_of
 from rl_multiagent.records import AgentRollouts
 
 
@@ -19,12 +18,13 @@ def join_agent_rollouts(rollouts: Sequence[AgentRollouts]) -> AgentRollouts:
 
     A policy has its slots of every runner, also of those in which it completed nothing: buffers count on that.
     """
-    examples = {name: own for part in reversed(rollouts) for name, own in part.by_policy.items()}
-    names = {name: None for part in rollouts for name in part.by_policy}
+    examples: dict[str, Rollout] = {}
+    for part in rollouts:
+        examples |= {name: own for name, own in part.by_policy.items() if name not in examples}
     return AgentRollouts(
         by_policy={
-            name: join_rollouts([part.by_policy.get(name) or _nothing(examples[name]) for part in rollouts])
-            for name in names
+            name: join_rollouts([part.by_policy.get(name) or _nothing(example) for part in rollouts])
+            for name, example in examples.items()
         },
         num_envs=tuple(num_envs for part in rollouts for num_envs in part.num_envs),
         env_steps=sum(part.env_steps for part in rollouts),
@@ -43,11 +43,7 @@ def split_agent_rollouts(rollout: AgentRollouts, num_parts: int) -> list[AgentRo
         ConfigError: there are fewer env slots.
     """
     num_envs = sum(rollout.num_envs)
-    if num_envs < num_parts:
-        raise ConfigError(
-            f"num_learners={num_parts}, but a rollout has {num_envs} env slots, and every learner needs one or more. "
-            "Set num_envs_per_env_runner or num_env_runners higher, or num_learners lower."
-        )
+    require_slots(num_envs, num_parts)
     part_of = torch.arange(num_envs) * num_parts // num_envs
     parts: list[dict[str, Rollout]] = [{} for _ in range(num_parts)]
     for name, own in rollout.by_policy.items():

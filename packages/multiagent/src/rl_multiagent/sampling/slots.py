@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -158,7 +158,9 @@ class PolicySlots:
         terminated, truncated = step.terminated.reshape(-1)[rows], step.truncated.reshape(-1)[rows]
         done = terminated | truncated
         ended = np.flatnonzero(done & self.open)
-        ended_reward, final_obs, final_bad = self._look_at_final(step, ended, observe=observe)
+        ended_reward, final_obs, final_bad = self._look_at_final(
+            step, ended, (terminated[ended], truncated[ended]), observe=observe
+        )
         final_state = tree_map(lambda leaf: leaf[ended], self.state)
         self.open[ended] = False
         self.in_episode &= ~(done | step.first[self.env_of])
@@ -242,11 +244,17 @@ class PolicySlots:
             raise BadObservationError(slots[list(error.slots)].tolist(), where) from error
 
     def _look_at_final(
-        self, step: AgentsStep, ended: np.ndarray, *, observe: bool
+        self, step: AgentsStep, ended: np.ndarray, how: tuple[np.ndarray, np.ndarray], *, observe: bool
     ) -> tuple[np.ndarray, Tree, np.ndarray]:
         """Pass last observations through the connectors without disturbing the memory of the slots.
 
         Where an agent left without one, its newest observation stands for it.
+
+        Args:
+            step: Of all env slots.
+            ended: `[K]`: whose part ended.
+            how: `[K]` each: whether it terminated, and whether it was cut.
+            observe: Let the statistics of connectors grow.
 
         Returns:
             The rewards `[K]` of the decisions that led there, module inputs `[K, ...]`, and which observations could
@@ -264,26 +272,33 @@ class PolicySlots:
 
         before, reward = _take_chain(self.connectors, ended), self.pending[ended].astype(np.float32)
 
-        terminated, truncated = (flags.reshape(-1)[self.rows[ended]] for flags in (step.terminated, step.truncated))
         chain = self.policy.obs_chain
 
         def connect(obs: Tree) -> tuple[ChainState, Step]:
-            last = replace(self._step(obs, reward, self.bad[ended], ended), terminated=terminated, truncated=truncated)
-            return chain(before, last, observe=observe)
+            return chain(before, self._step(obs, reward, self.bad[ended], ended, how), observe=observe)
 
         obs = tree_map(pick, step.final_obs[self.kind], self.raw)
         (after, given), _, bad = self._run(connect, obs, ended, ended)
-        self.connectors = chain.with_shared(self.connectors, chain.shared(after))
+        if observe:
+            self.connectors = chain.with_shared(self.connectors, chain.shared(after))
         return given.reward, given.obs, bad
 
-    def _step(self, obs: Tree, reward: np.ndarray, first: np.ndarray, index: Index) -> Step:
-        """Make what connectors get for some slots."""
+    def _step(
+        self,
+        obs: Tree,
+        reward: np.ndarray,
+        first: np.ndarray,
+        index: Index,
+        how: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> Step:
+        """Make what connectors get for some slots; `how` tells where their part terminated or was cut."""
         nothing = np.zeros(len(first), bool)
+        terminated, truncated = how or (nothing, nothing)
         return Step(
             obs=obs,
             reward=reward,
-            terminated=nothing,
-            truncated=nothing,
+            terminated=terminated,
+            truncated=truncated,
             first=first,
             artificial=nothing,
             final_slots=NO_SLOTS,
