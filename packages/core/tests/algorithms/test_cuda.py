@@ -33,20 +33,6 @@ ALL = {
 }
 
 
-@pytest.fixture
-def build():
-    """Build algorithms and stop them at the end."""
-    built = []
-
-    def make(config):
-        built.append(config.build())
-        return built[-1]
-
-    yield make
-    for algorithm in built:
-        algorithm.stop()
-
-
 def on_gpu(config):
     return config.learners(num_gpus_per_learner=1)
 

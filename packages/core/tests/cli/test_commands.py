@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rl_core import PPOConfig
 from rl_core.algorithm import registry
 from rl_core.cli import commands, inputs, options
 from rl_core.cli.display import ProgressMeter, duration, sparkline
+from rl_core.cli.record import _frames
 from rl_core.errors import ConfigError
 from rl_core.runs.limits import Limits
+from rl_core.testing.envs import ObservationIsTimeEnv
 
 COMMANDS = ["train", "resume", "evaluate", "record", "plot", "list", "info"]
 
@@ -214,3 +217,24 @@ def test_time_left_is_that_of_the_limit_which_comes_first():
     assert progress.seconds_left == pytest.approx(16.0), "800 steps are left at 50 a second"
     assert progress.steps_per_s == pytest.approx(50.0)
     assert progress.fraction == pytest.approx(0.24), "12 of 50 seconds"
+
+
+class PicturedEnv(ObservationIsTimeEnv):
+    def render(self):
+        return np.zeros((2, 2, 3), np.uint8)
+
+
+def test_a_recorded_policy_is_told_its_rewards(monkeypatch):
+    policy = PPOConfig().environment(PicturedEnv, disable_env_checking=True).build().policy
+    told, act = [], policy.act
+
+    def listening(obs, state, **settings):
+        told.append(settings["reward"])
+        return act(obs, state, **settings)
+
+    monkeypatch.setattr(policy, "act", listening)
+    arguments, returns = argparse.Namespace(episodes=2, seed=0, max_steps=100, explore=False), []
+    frames = list(_frames(PicturedEnv(), policy, arguments, returns))
+    assert told == [0.0, 1.0, 2.0, 0.0, 1.0, 2.0, 3.0], "0 at the beginning of each episode"
+    assert returns == [6.0, 10.0]
+    assert len(frames) == 9

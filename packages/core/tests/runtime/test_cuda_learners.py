@@ -2,56 +2,29 @@
 
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
 import ray
+import small_learners
 import torch
 import torch.distributed as dist
+from small_learners import config, flat, plain_descent
 
-from rl_core import IMPALAConfig, PPOConfig, SACConfig
-from rl_core.testing.envs import CountdownEnv
+from rl_core import IMPALAConfig, SACConfig
 
 if not torch.cuda.is_available():
     pytest.skip("no CUDA device here", allow_module_level=True)
 
 pytestmark = pytest.mark.usefixtures("cluster")
-ray.cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])
+for module in (small_learners, sys.modules[__name__]):
+    ray.cloudpickle.register_pickle_by_value(module)
 
 
-def plain_descent(parameters, settings):
-    """Steps in proportion to gradients, so that weights show them."""
-    return torch.optim.SGD(parameters.values(), lr=0.1)
-
-
-def config(kind=PPOConfig, *, num_learners, share=0.0, batch=64, **training):
-    size = batch // max(1, num_learners)
-    return (
-        kind()
-        .environment(CountdownEnv, disable_env_checking=True)
-        .env_runners(num_envs_per_env_runner=4)
-        .learners(num_learners=num_learners, num_gpus_per_learner=share)
-        .training(train_batch_size_per_learner=size, **({"minibatch_size": size} | training))
-        .rl_module(model_config={"fcnet_hiddens": (8,)})
-    )
-
-
-@pytest.fixture
-def build():
-    """Build algorithms and stop them at the end."""
-    built = []
-
-    def make(given):
-        built.append(given.build())
-        return built[-1]
-
-    yield make
-    for algorithm in built:
-        algorithm.stop()
-
-
-def flat(weights):
-    return torch.cat([tensor.flatten().cpu() for _, tensor in sorted(weights.tensors.items())]).clone()
+def on_gpu(given, share):
+    """Give each learner a part of a GPU."""
+    return given.learners(num_gpus_per_learner=share)
 
 
 def ask(algorithm, function):
@@ -67,7 +40,7 @@ def place(actor):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16-mixed", "float16-mixed"])
 def test_learners_on_a_gpu_learn_as_one_on_a_cpu(build, num_learners, backend, precision):
     same = {"num_epochs": 1, "grad_clip": None, "precision": precision}
-    given = config(num_learners=num_learners, share=1 / num_learners, **same)
+    given = on_gpu(config(num_learners=num_learners, **same), 1 / num_learners)
     gpu = build(given.learners(optimizer_fn=plain_descent))
     cpu = build(config(num_learners=0, **same).learners(optimizer_fn=plain_descent))
     assert [found[:2] for found in ask(gpu, place)] == [({"cuda"}, backend)] * num_learners
@@ -89,7 +62,7 @@ def test_learners_on_a_gpu_learn_as_one_on_a_cpu(build, num_learners, backend, p
 
 
 def test_of_two_that_share_a_gpu_a_killed_one_is_replaced(build):
-    algorithm = build(config(num_learners=2, share=0.5))
+    algorithm = build(on_gpu(config(num_learners=2), 0.5))
     algorithm.train()
     (_, _, victim), (_, _, survivor) = ask(algorithm, place)
     os.kill(victim, signal.SIGKILL)
@@ -102,7 +75,7 @@ def test_of_two_that_share_a_gpu_a_killed_one_is_replaced(build):
 
 
 def test_an_asynchronous_learner_on_a_gpu_is_fed_by_runners(build, tmp_path):
-    given = config(IMPALAConfig, num_learners=0, share=1.0).env_runners(num_env_runners=2)
+    given = on_gpu(config(IMPALAConfig, num_learners=0), 1.0).env_runners(num_env_runners=2)
     given = given.environment("CartPole-v1")
     algorithm = build(given)
     for _ in range(5):

@@ -2,62 +2,30 @@
 
 import os
 import signal
+import sys
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import ray
+import small_learners
 import torch
+from small_learners import config, flat, plain_descent
 
-from rl_core import A2CConfig, APPOConfig, Callbacks, LearnerConnector, PPOConfig, SACConfig
+from rl_core import A2CConfig, APPOConfig, Callbacks, LearnerConnector, SACConfig
 from rl_core.errors import ConfigError, WorkerError
 from rl_core.runtime.learner_actor import Layout, LearnerActor
 from rl_core.runtime.packing import pack, unpack
-from rl_core.testing.envs import CountdownEnv
 
 pytestmark = pytest.mark.usefixtures("cluster")
-ray.cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])
-
-
-def plain_descent(parameters, settings):
-    """Steps in proportion to gradients, so that weights show them."""
-    return torch.optim.SGD(parameters.values(), lr=0.1)
+for module in (small_learners, sys.modules[__name__]):
+    ray.cloudpickle.register_pickle_by_value(module)
 
 
 class CountUpdates(Callbacks):
     def on_learner_update_end(self, *, learner, result, metrics):
         metrics.log_value("updates", 1, reduce="sum")
         metrics.log_value("process", os.getpid(), reduce="max")
-
-
-def config(kind=PPOConfig, env=CountdownEnv, *, num_learners=2, num_envs=4, batch=64, **training):
-    size = batch // max(1, num_learners)
-    return (
-        kind()
-        .environment(env, disable_env_checking=True)
-        .env_runners(num_envs_per_env_runner=num_envs)
-        .learners(num_learners=num_learners)
-        .training(train_batch_size_per_learner=size, **({"minibatch_size": size} | training))
-        .rl_module(model_config={"fcnet_hiddens": (8,)})
-    )
-
-
-@pytest.fixture
-def build():
-    """Build algorithms and stop them at the end."""
-    built = []
-
-    def make(given):
-        built.append(given.build())
-        return built[-1]
-
-    yield make
-    for algorithm in built:
-        algorithm.stop()
-
-
-def flat(weights):
-    return torch.cat([tensor.flatten() for _, tensor in sorted(weights.tensors.items())]).clone()
 
 
 def pids(algorithm):

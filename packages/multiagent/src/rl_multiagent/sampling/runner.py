@@ -11,7 +11,6 @@ import torch
 
 from rl_core import Policy, Weights
 from rl_core.connect.protocol import ConnectorState
-from rl_core.env.check import find_bad_values
 from rl_core.errors import CheckpointError, ConfigError, EnvError
 from rl_core.records import Rollout, Tree
 from rl_core.rng import stream_seed
@@ -19,7 +18,6 @@ from rl_core.sampling.episodes import EpisodeStats
 from rl_core.sampling.evaluate import MOST_BROKEN, broken_again_and_again, shares
 from rl_core.sampling.protocol import SingleRunner
 from rl_core.tree import tree_map
-from rl_multiagent.env.agent_env import AgentID
 from rl_multiagent.env.vector import AgentsVectorEnv
 from rl_multiagent.mapping import PolicyMapper
 from rl_multiagent.records import AgentEpisodes, AgentRollouts, AgentsStep, AgentWeights
@@ -30,6 +28,7 @@ from rl_multiagent.sampling.join import join_agent_rollouts, split_agent_rollout
 from rl_multiagent.sampling.joint import JointRows, JointView
 from rl_multiagent.sampling.recorder import AgentEpisode, AgentEpisodeRecorder
 from rl_multiagent.sampling.slots import Arrival, PolicySlots, batches, put
+from rl_multiagent.sampling.values import check_values
 
 
 class MultiAgentRunner(SingleRunner):
@@ -250,7 +249,7 @@ class MultiAgentRunner(SingleRunner):
                 if rollout is not None:
                     by_policy[name] = dropped[key].without(rollout, part)
                     if self.check_values:
-                        self._check(name, rollout, slots.agents[part])
+                        check_values(name, rollout, policy.obs_chain.output_space, slots.agents[part])
         return by_policy
 
     def _reset(self, seed: int | None, *, observe: bool) -> None:
@@ -331,35 +330,6 @@ class MultiAgentRunner(SingleRunner):
         """Put the actions of some slots where their agents stand."""
         flat = tree_map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), actions[slots.kind])
         put(flat, slots.kind_rows[slots.acting], env_action)
-
-    def _check(self, name: str, rollout: Rollout, agents: Sequence[AgentID]) -> None:
-        """Check the values of a whole rollout at once.
-
-        Args:
-            name: Of the policy.
-            rollout: Its own.
-            agents: Whom each slot plays.
-
-        Raises:
-            EnvError: a reward is not finite, or an observation left its space.
-        """
-        if not rollout.reward.isfinite().all():
-            time, slot = (~rollout.reward.isfinite()).nonzero()[0].tolist()
-            raise EnvError(
-                f"Policy {name!r}: agent {agents[slot]!r} got a reward that is no finite number, for "
-                f"its action {time} of this rollout. Check the env's rewards."
-            )
-        space = self._policies[name].obs_chain.output_space
-        rows = tree_map(lambda leaf: leaf.numpy(), rollout.obs)
-        if rollout.valid is not None:
-            real = rollout.valid.numpy()
-            rows = tree_map(lambda leaf: leaf[:-1][real][np.newaxis], rows)
-        problem = find_bad_values(space, rows)
-        if problem:
-            raise EnvError(
-                f"Policy {name!r}: an observation left its space: {problem}. Correct the env or its "
-                "observation_spaces, or set environment(disable_env_checking=True) if you know better."
-            )
 
     @staticmethod
     def join(rollouts: Sequence[AgentRollouts]) -> AgentRollouts:
