@@ -120,24 +120,46 @@ def slow_env(work: Work) -> Figures:
 
 
 def crossing(work: Work) -> Figures:
-    """Measure what sampling elsewhere costs beyond sampling: rollout by rollout, in turns with this process."""
+    """Measure what it takes beyond sampling to have a rollout sampled elsewhere: from the request until it is here.
+
+    The process that asks samples in between, as a learner would work, so that neither finds its caches as it left them.
+    """
     import statistics
 
     here = config(work).build().env_runner
     remote = config(work).env_runners(num_env_runners=1).build()
-    pairs = []
+    remote.foreach_env_runner(_time_samples)
+    took = []
     started = time.perf_counter()
-    while time.perf_counter() - started < work.seconds or len(pairs) < 50:
-        took = []
-        for runner in (here, remote.env_runner):
-            begun = time.perf_counter()
-            runner.sample()
-            took.append(1e3 * (time.perf_counter() - begun))
-        pairs.append(took)
+    while time.perf_counter() - started < work.seconds or len(took) < 50:
+        here.sample()
+        begun = time.perf_counter()
+        remote.env_runner.sample()
+        took.append(time.perf_counter() - begun)
+    (own,) = remote.foreach_env_runner(_sample_times)
     remote.stop()
     here.close()
-    near, far = zip(*pairs, strict=True)
-    return {"ms": statistics.median(map(float.__sub__, far, near)), "sample_ms": statistics.median(near)}
+    beyond = [1e3 * (whole - part) for whole, part in zip(took, own, strict=True)]
+    return {"ms": statistics.median(beyond), "sample_ms": 1e3 * statistics.median(own)}
+
+
+def _time_samples(runner: Any) -> None:
+    """Let a runner note how long each of its rollouts takes."""
+    sample, runner.sample_times = runner.sample, []
+
+    def timed() -> Any:
+        begun = time.perf_counter()
+        rollout = sample()
+        runner.sample_times.append(time.perf_counter() - begun)
+        return rollout
+
+    runner.sample = timed
+
+
+def _sample_times(runner: Any) -> list[float]:
+    """Return what a runner noted."""
+    times: list[float] = runner.sample_times
+    return times
 
 
 def beside(work: Work) -> Figures:

@@ -133,6 +133,75 @@ def test_a_runner_that_fails_is_replaced_while_the_other_goes_on(build, tmp_path
     assert algorithm.train()["env_runners/num_env_runner_restarts"] == 1
 
 
+def test_without_a_line_the_same_crosses_in_calls_of_ray(build, monkeypatch):
+    with_lines = build("CartPole-v1", num_envs=4, num_steps=64)
+    rollouts = [with_lines.sample() for _ in range(2)]
+    with_lines.stop()
+    monkeypatch.setattr(runner_group, "listen", lambda: None)
+    algorithm = build("CartPole-v1", num_envs=4, num_steps=64)
+    runner = algorithm.env_runner
+    for rollout in rollouts:
+        assert np.array_equal(algorithm.sample().obs, rollout.obs)
+    assert algorithm.train()["learner/default/policy_age"] == 0.0
+    pids = algorithm.foreach_env_runner(lambda runner: os.getpid())
+    with pytest.raises(EnvError, match="the simulator lost its licence") as error:
+        algorithm.foreach_env_runner(fail)
+    assert any("in fail" in note for note in error.value.__notes__)
+    runner.submit(2)
+    os.kill(pids[0], signal.SIGKILL)
+    with pytest.warns(UserWarning, match="Env runner 0 is replaced: The actor died"):
+        assert algorithm.sample().reward.shape == (64, 8)
+    until_full(algorithm)
+    assert pids[1] in algorithm.foreach_env_runner(lambda runner: os.getpid())
+
+
+def fail(runner):
+    raise EnvError("the simulator lost its licence")
+
+
+def test_calls_and_rollouts_under_way_do_not_take_each_others_answers(build, monkeypatch):
+    runner = build(num_runners=2).env_runner
+    runner.submit(2)
+    pids = runner.call_each(lambda runner: os.getpid())
+    assert len(set(pids)) == 2
+    runner.submit(3)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runner.group, "_listen", interrupted)
+        runner.call_each(lambda runner: os.getpid())
+    samples = []
+    while runner.group.num_pending:
+        samples += runner.arrived()
+    assert [sample.rollout.reward.shape for sample in samples] == [(10, 2)] * 10
+    assert {processes(sample.rollout)[0] for sample in samples} == set(pids)
+
+
+def test_a_call_waits_no_longer_for_a_runner_that_hangs_than_a_rollout_would(build, tmp_path):
+    runner = build(folder=str(tmp_path), fault="hang", fault_at=5, settings={"sample_timeout_s": 1.0}).env_runner
+    runner.submit(1)
+    with pytest.warns(UserWarning, match="is replaced: .* did not answer for sample_timeout_s=1 seconds"):
+        assert len(runner.call_each(lambda runner: time.sleep(1.5))) == 1, "that itself may take as long as it likes"
+    assert len(runner.arrived()) == 1
+
+
+def test_what_cannot_be_sent_back_is_told(build):
+    runner = build(num_runners=1).env_runner
+    with pytest.raises(WorkerError, match="LockedError: a lock"):
+        runner.call_each(raise_locked)
+    with pytest.raises(TypeError, match="lock"):
+        runner.call_each(lambda runner: threading.Lock())
+    assert runner.sample().reward.shape == (10, 2)
+
+
+class LockedError(Exception):
+    def __init__(self):
+        super().__init__("a lock")
+        self.lock = threading.Lock()
+
+
+def raise_locked(runner):
+    raise LockedError
+
+
 @pytest.mark.learning
 def test_a_process_killed_from_outside_costs_nothing_but_its_own_rollout(build):
     algorithm = build()

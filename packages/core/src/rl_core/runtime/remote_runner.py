@@ -11,7 +11,7 @@ from rl_core.metrics import MetricsLogger
 from rl_core.policy import Policy
 from rl_core.records import Weights
 from rl_core.rng import stream_seed
-from rl_core.runtime.packing import pack, unpack
+from rl_core.runtime.channel import Publication
 from rl_core.runtime.runner_actor import Blueprint, Sample
 from rl_core.runtime.runner_group import Member, Request, RunnerGroup
 from rl_core.sampling.episodes import EpisodeStats
@@ -38,7 +38,7 @@ class RemoteRunner:
         self._metrics = metrics
         self.num_runners = num_runners
         self._follow(self.group.blueprint)
-        self._has: dict[Member, Any] = {}  # the weights that each runner was sent last
+        self._has: dict[Member, Publication] = {}  # the weights that each runner was sent last
         self._counts: dict[Member, tuple[int, int]] = {}
         self.num_bad_observations = self.num_env_restarts = self.num_restarts = 0
         self.num_healthy = num_runners
@@ -50,7 +50,7 @@ class RemoteRunner:
         self._join, self._split = blueprint.join, blueprint.split
         self._policies = dict(blueprint.policies)
         self._is_single = isinstance(blueprint.weights, Weights)
-        self._published = self.group.put(pack(blueprint.weights))
+        self._published = Publication(blueprint.weights)
 
     @property
     def policies(self) -> Mapping[str, Policy]:
@@ -104,11 +104,11 @@ class RemoteRunner:
         """Ask a runner for a rollout, with the newest weights if it has others."""
         new = self._has.get(member) is not self._published
         self._has[member] = self._published
-        self.group.ask(member, "sample", self._published if new else None)
+        self.group.ask(member, "sample", publication=self._published if new else None)
 
     def _collect(self) -> list[tuple[Member, Sample]]:
         """Take in rollouts, and add what the connectors gathered in them to the statistics of all."""
-        answers: list[tuple[Member, Sample]] = [(member, unpack(sample)) for member, _, sample in self.group.collect()]
+        answers: list[tuple[Member, Sample]] = [(member, sample) for member, _, sample in self.group.collect()]
         for member, sample in answers:
             self._counts[member] = (sample.num_bad_observations, sample.num_env_restarts)
             for name, gathered in sample.statistics.items():
@@ -140,7 +140,7 @@ class RemoteRunner:
             idle = [member for member in self.group.ready() if not member.pending]
             for member, place in zip(idle, waiting, strict=False):
                 settings = {unit: due[place], "seed": stream_seed(seed, "runner", place), "explore": explore}
-                asked[self.group.ask(member, "evaluate", self._published, **settings)] = place
+                asked[self.group.ask(member, "evaluate", settings, publication=self._published)] = place
             for _, request, episodes in self.group.collect():
                 results[asked[request]] = episodes
             for request in self.group.take_lost():
@@ -152,7 +152,7 @@ class RemoteRunner:
         """Publish newer weights: runners read them with their next request."""
         for name, part in ({"default": weights} if self._is_single else weights).items():
             self._policies[name].set_weights(part)
-        self._published = self.group.put(pack(self.get_weights()))
+        self._published = Publication(self.get_weights())
 
     def get_weights(self) -> Any:
         """Return the newest weights and the merged statistics."""

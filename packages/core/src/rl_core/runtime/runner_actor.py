@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +12,11 @@ import torch
 
 from rl_core.algorithm.callbacks import CallbackList
 from rl_core.algorithm.components import Context, Purpose
+from rl_core.errors import WorkerError
 from rl_core.metrics import MetricsLogger, logging_to
 from rl_core.policy import Policy
 from rl_core.records import Tree
+from rl_core.runtime.line import Line, dial
 from rl_core.runtime.packing import Bytes, pack, unpack
 from rl_core.sampling.episodes import EpisodeStats
 from rl_core.sampling.protocol import SingleRunner
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What one call of a remote runner's `sample` brings."""
+    """What a remote runner's `sample` brings."""
 
     rollout: Any
     """As the runner's `sample` returned it."""
@@ -58,6 +62,15 @@ class Blueprint:
     """The runner's own word about its env, for the learner of an extension."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What a request brings that raised."""
+
+    error: Exception
+    trace: str
+    """Of where it was raised."""
+
+
 class RunnerActor:
     """Holds an env runner; Ray makes an actor of it."""
 
@@ -71,20 +84,60 @@ class RunnerActor:
         """
         self._config, self._purpose, self._place = config, purpose, place
         self._runner: SingleRunner | None = None
+        self._line: Line | None = None
         self._metrics = MetricsLogger()
 
-    def setup(self) -> Blueprint:
+    def setup(self, node: str, address: str | None) -> tuple[Blueprint, bool]:
         """Build the env runner; here and not in the constructor, so that what goes wrong arrives as it is.
+
+        Args:
+            node: Of whoever will ask, by Ray's id.
+            address: Where a line is to be connected to, if both are on one node; None if there can be none.
+
+        Returns:
+            What the learner's side needs to know, and whether a line is connected.
 
         Raises:
             EnvError: the env cannot be made or breaks its contract.
         """
+        import ray
+
         torch.set_num_threads(1)
         callbacks = CallbackList(self._config.callbacks.settings.callbacks_class)
         context = Context(callbacks=callbacks, metrics=self._metrics, runner=self._place)
         self._runner = self._config.components().env_runner(self._config, self._purpose, context)
         self._runner.index = self._place[0]
-        return self.describe()
+        if address is not None and ray.get_runtime_context().get_node_id() == node:
+            self._line = dial(address)
+        return self.describe(), self._line is not None
+
+    def serve(self) -> None:
+        """Answer what comes along the line until it ends."""
+        line = self._line
+        assert line is not None, "setup has connected it"
+        with suppress(EOFError, ConnectionError):
+            while True:
+                method, arguments, has_weights = unpack(line.receive())
+                weights = line.receive() if has_weights else None
+                line.send(self.answer(method, arguments, weights))
+        self.close()
+
+    def answer(self, method: str, arguments: Sequence[Any], weights: Bytes | None) -> Bytes:
+        """Take newer weights, packed, or None for those it has, and call a method; returns packed what it gives.
+
+        What it raises comes as a `Failure`.
+        """
+        try:
+            if weights is not None:
+                self.runner.set_weights(unpack(weights))
+            return pack(getattr(self, method)(*arguments))
+        except Exception as error:
+            trace = traceback.format_exc()
+            try:
+                unpack(packed := pack(Failure(error=error, trace=trace)))
+            except Exception:
+                packed = pack(Failure(error=WorkerError(f"{type(error).__name__}: {error}"), trace=trace))
+            return packed
 
     def describe(self) -> Blueprint:
         """Say what the learner's side needs to know."""
@@ -104,15 +157,13 @@ class RunnerActor:
         assert self._runner is not None, "setup comes first"
         return self._runner
 
-    def sample(self, weights: Bytes | None) -> Bytes:
-        """Take newer weights, packed, or None for those it has, and sample a rollout; returns a packed `Sample`."""
+    def sample(self) -> Sample:
+        """Sample a rollout."""
         runner = self.runner
-        if weights is not None:
-            runner.set_weights(unpack(weights))
         base = {name: policy.shared for name, policy in runner.policies.items()}
         with logging_to(self._metrics):
             rollout = runner.sample()
-        sample = Sample(
+        return Sample(
             rollout=rollout,
             episodes=runner.episodes,
             statistics={name: policy.shared for name, policy in runner.policies.items()},
@@ -121,17 +172,13 @@ class RunnerActor:
             num_env_restarts=runner.num_env_restarts,
             metrics=self._metrics.take(),
         )
-        return pack(sample)
 
-    def evaluate(self, weights: Bytes, **settings: Any) -> EpisodeStats:
-        """Play with newer weights; see `Runner.evaluate`."""
-        self.runner.set_weights(unpack(weights))
+    def evaluate(self, settings: Mapping[str, Any]) -> EpisodeStats:
+        """Play; see `Runner.evaluate`."""
         return self.runner.evaluate(**settings)
 
-    def apply(self, function: Callable[[SingleRunner], Any], weights: Bytes | None) -> Any:
-        """Call a function with the env runner, after it has taken newer weights; None for those it has."""
-        if weights is not None:
-            self.runner.set_weights(unpack(weights))
+    def apply(self, function: Callable[[SingleRunner], Any]) -> Any:
+        """Call a function with the env runner."""
         return function(self.runner)
 
     def close(self) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from rl_core.algorithm.components import Purpose
 from rl_core.errors import CheckpointError, ConfigError, NonFiniteError, UnsupportedSpaceError, WorkerError
-from rl_core.runtime.packing import Bytes
-from rl_core.runtime.runner_actor import Blueprint, RunnerActor
-from rl_core.runtime.session import cause_of, connect, require_resources, send_config, wanted_by_runner
+from rl_core.runtime.channel import CallChannel, Channel, LineChannel, Publication
+from rl_core.runtime.line import Listener, listen
+from rl_core.runtime.packing import unpack
+from rl_core.runtime.runner_actor import Blueprint, Failure, RunnerActor
+from rl_core.runtime.session import cause_of, connect, located, require_resources, send_config, wanted_by_runner
 
 if TYPE_CHECKING:
     from rl_core.algorithm.config import AlgorithmConfig
@@ -28,17 +32,16 @@ _HOPELESS = (CheckpointError, ConfigError, NonFiniteError, UnsupportedSpaceError
 """What a new runner would fail for, too."""
 POLL_S = 0.5
 """How long to wait for results before looking at time-outs and new runners."""
-SMALL = 65_536
-"""Bytes that Ray sends with a call at less cost than through shared memory; up to 100,000 it does so."""
 
 
 @dataclass(eq=False, slots=True)
 class Request:
     """A call that a runner has not answered yet."""
 
-    ref: Any
     started: float
     """When it was asked, or when the runner was done with what came before."""
+    timeout_s: float
+    """For how long the runner may work on it."""
     is_awaited: bool = True
     """Whether anybody still wants the answer."""
 
@@ -50,7 +53,11 @@ class Member:
     index: int
     handle: Any
     starting: Any
-    """What its setup will return; None once it is ready."""
+    """What its setup will return."""
+    listener: Listener | None
+    """Where it may connect a line to until then."""
+    channel: Channel | None = None
+    """To ask it; None until it is ready."""
     generation: int = 0
     """How often it was built before."""
     failures: int = 0
@@ -58,10 +65,25 @@ class Member:
     pending: deque[Request] = field(default_factory=deque)
     """In the order they will be answered."""
 
+    def welcome(self, is_on_line: bool) -> None:
+        """Take it in as ready, with a line to it or without."""
+        if is_on_line:
+            assert self.listener is not None, "it has connected there"
+            self.channel = LineChannel(self.listener.accept(), self.handle)
+        else:
+            self.stop_listening()
+            self.channel = CallChannel(self.handle)
+
+    def stop_listening(self) -> None:
+        """Free the sockets to it."""
+        for end in (self.listener, self.channel):
+            if end is not None:
+                end.close()
+
     @property
     def is_ready(self) -> bool:
         """Whether it can be asked."""
-        return self.starting is None
+        return self.channel is not None
 
 
 class RunnerGroup:
@@ -91,6 +113,8 @@ class RunnerGroup:
         self.num_restarts = 0
         """Runners that were replaced so far."""
         self._lost: list[Request] = []
+        self._heard: deque[tuple[Member, Request, Any]] = deque()  # answers that were not looked at yet
+        self._node = self._ray.get_runtime_context().get_node_id()
         self.members: list[Member] = []
         try:
             for index in range(num_runners):
@@ -103,7 +127,9 @@ class RunnerGroup:
 
     def _start(self, index: int, *, generation: int = 0, failures: int = 0) -> Member:
         handle = self._actor.remote(self._config, self._purpose, (index, generation))
-        return Member(index, handle, handle.setup.remote(), generation=generation, failures=failures)
+        listener = listen()
+        starting = handle.setup.remote(self._node, listener and listener.address)
+        return Member(index, handle, starting, listener, generation=generation, failures=failures)
 
     def _wait_for_first(self) -> Blueprint:
         """Wait until a runner is ready, and return how it describes itself."""
@@ -117,7 +143,7 @@ class RunnerGroup:
                 "to them: start Ray with RAY_worker_niceness=0. Else the env may hang while it is made."
             )
         try:
-            blueprint: Blueprint = self._ray.get(ready[0])
+            blueprint: Blueprint = self._ray.get(ready[0])[0]
         except Exception as error:
             raise cause_of(error) from None
         return blueprint
@@ -142,11 +168,11 @@ class RunnerGroup:
         for ref in ready:
             member = starting[ref]
             try:
-                self._ray.get(ref)
+                _, is_on_line = self._ray.get(ref)
             except Exception as error:  # what the user's env raised, or Ray's word that the process is gone
                 self._replace(member, cause_of(error))
             else:
-                member.starting = None
+                member.welcome(is_on_line)
 
     def ready(self) -> list[Member]:
         """The runners that can be asked; waits for one if there is none.
@@ -162,9 +188,26 @@ class RunnerGroup:
             self.welcome()
         return ready
 
-    def ask(self, member: Member, method: str, *arguments: Any, **settings: Any) -> Request:
-        """Call a method of a runner's actor; references among the arguments are resolved there."""
-        request = Request(getattr(member.handle, method).remote(*arguments, **settings), time.monotonic())
+    def ask(
+        self,
+        member: Member,
+        method: str,
+        *arguments: Any,
+        publication: Publication | None = None,
+        timeout_s: float | None = None,
+    ) -> Request:
+        """Ask a runner that is ready.
+
+        Args:
+            member: The runner.
+            method: Of `RunnerActor`.
+            arguments: Of the method.
+            publication: Weights that the runner takes before; None leaves it those it has.
+            timeout_s: How long it may take; None for `sample_timeout_s`.
+        """
+        assert member.channel is not None, "it is not ready"
+        request = Request(time.monotonic(), self._timeout if timeout_s is None else timeout_s)
+        member.channel.ask(method, arguments, publication)
         member.pending.append(request)
         return request
 
@@ -175,44 +218,57 @@ class RunnerGroup:
 
     def forget(self) -> None:
         """Drop the answers to all that was asked so far as they come; errors among them are raised no more."""
-        for member in self.members:
-            for request in member.pending:
-                request.is_awaited = False
+        pending = [request for member in self.members for request in member.pending]
+        for request in pending + [request for _, request, _ in self._heard]:
+            request.is_awaited = False
 
     def collect(self, timeout: float = POLL_S) -> list[tuple[Member, Request, Any]]:
         """Wait for answers, at least one if there is time, and return all there are, with what they answer.
 
-        Runners that died or took longer than `sample_timeout_s` are replaced, their requests are lost.
+        Runners that died, failed or took too long are replaced, their requests are lost.
 
         Raises:
             RLError: a runner failed for a reason that a new one would fail for, too.
         """
-        first = {member.pending[0].ref: member for member in self.members if member.pending}
+        if not self._heard:
+            self._listen(timeout)
         answers: list[tuple[Member, Request, Any]] = []
-        if not first:
-            return answers
-        self._ray.wait(list(first), timeout=timeout)
-        ready, _ = self._ray.wait(list(first), num_returns=len(first), timeout=0)
+        while self._heard:
+            member, request, answer = self._heard.popleft()
+            if not isinstance(answer, Failure):
+                member.failures = 0
+                if request.is_awaited:
+                    answers.append((member, request, answer))
+                continue
+            self._lost.append(request)
+            if member in self.members:
+                self._replace(member, located(answer.error, answer.trace), is_awaited=request.is_awaited)
+        return answers
+
+    def _listen(self, timeout: float) -> None:
+        """Take in the answers that have come, or the first ones that come: the next one of each runner.
+
+        Raises:
+            RLError: see `collect`.
+        """
+        asked = [(member, member.channel) for member in self.members if member.channel and member.pending]
+        came = wait([channel.fileno() for _, channel in asked], timeout) if asked else []
         now = time.monotonic()
-        for ref, member in first.items():
+        for member, channel in asked:
             request = member.pending[0]
-            if ref in ready:
+            if channel.fileno() in came:
                 try:
-                    answer = self._ray.get(ref)
-                except Exception as error:  # as in welcome
-                    self._replace(member, cause_of(error), is_awaited=request.is_awaited)
-                else:
-                    member.pending.popleft()
-                    if request.is_awaited:
-                        answers.append((member, request, answer))
-                    member.failures = 0
-                    if member.pending:
-                        member.pending[0].started = now
-            elif now - request.started > self._timeout:
-                limit = f"sample_timeout_s={self._timeout:g}"
+                    answer = unpack(channel.receive())
+                except Exception as error:
+                    self._replace(member, error, is_awaited=request.is_awaited)
+                    continue
+                self._heard.append((member, member.pending.popleft(), answer))
+                if member.pending:
+                    member.pending[0].started = now
+            elif now - request.started > request.timeout_s:
+                limit = f"sample_timeout_s={request.timeout_s:g}"
                 late = WorkerError(f"Env runner {member.index} did not answer for {limit} seconds.")
                 self._replace(member, late, is_awaited=request.is_awaited)
-        return answers
 
     def take_lost(self) -> list[Request]:
         """Return the requests that were lost since the last call: no answer will come."""
@@ -230,8 +286,7 @@ class RunnerGroup:
         Raises:
             RLError: the error, if another will not help at once; failures count anew from then on.
         """
-        self._ray.kill(member.handle, no_restart=True)
-        self._lost += member.pending
+        self._end(member)
         place, failures = self.members.index(member), member.failures + 1
         is_replaced = self._restarts and self.num_restarts < self._max_restarts
         if is_replaced:
@@ -246,49 +301,58 @@ class RunnerGroup:
         what = "replaced" if is_replaced else "lost and not replaced"
         warnings.warn(f"Env runner {member.index} is {what}: {error}", stacklevel=2)
 
-    def call_each(self, functions: Sequence[Callable[[Any], Any]], weights: Any = None) -> list[Any]:
+    def _end(self, member: Member) -> None:
+        """End a runner's process; what it was asked is lost."""
+        self._ray.kill(member.handle, no_restart=True)
+        member.stop_listening()
+        self._lost += member.pending
+        member.pending.clear()
+
+    def call_each(self, functions: Sequence[Callable[[Any], Any]], publication: Publication | None = None) -> list[Any]:
         """Call the i-th function with the i-th runner that is ready, in its process, and return what they gave.
 
         A runner whose process is gone is replaced, and gives nothing.
 
         Args:
             functions: As many as there are runners, or fewer.
-            weights: A reference to what the runners act with from then on; None leaves them as they are.
+            publication: What the runners act with from then on; None leaves them as they are.
 
         Raises:
             Exception: what the function raised.
         """
-        asked = [
-            (member, member.handle.apply.remote(function, weights))
-            for member, function in zip(self.ready(), functions, strict=False)
-        ]
-        results = []
-        for member, ref in asked:
-            try:
-                results.append(self._ray.get(ref))
-            except Exception as error:
-                cause = cause_of(error)
-                if not isinstance(cause, WorkerError):
-                    raise cause from None
-                self._replace(member, cause)
-        return results
+        return self._ask_each("apply", [(function,) for function in functions], publication)
+
+    def _ask_each(self, method: str, each: Sequence[tuple[Any, ...]], publication: Publication | None) -> list[Any]:
+        """Ask the i-th runner that is ready the same with the i-th arguments; see `call_each`."""
+        asked = {
+            self.ask(member, method, *arguments, publication=publication, timeout_s=math.inf): member
+            for member, arguments in zip(self.ready(), each, strict=False)
+        }
+        try:
+            while any(request in member.pending for request, member in asked.items()):
+                self._listen(POLL_S)
+            answers = {request: answer for _, request, answer in self._heard if request in asked}
+        finally:
+            for request in asked:
+                request.is_awaited = False
+            self._heard = deque(heard for heard in self._heard if heard[1] not in asked)
+        for answer in answers.values():
+            if isinstance(answer, Failure):
+                raise located(answer.error, answer.trace)
+        return [answers[request] for request in asked if request in answers]
 
     def change_config(self, config: AlgorithmConfig) -> Blueprint:
         """Build runners by another config from now on; returns how one of those there are describes itself."""
         self._config = send_config(config)
-        blueprint: Blueprint = self._ray.get(self.ready()[0].handle.describe.remote())
+        while not (blueprints := self._ask_each("describe", [()], None)):
+            pass  # its process was gone
+        blueprint: Blueprint = blueprints[0]
         return blueprint
-
-    def put(self, packed: Bytes) -> Any:
-        """Put something where all runners can read it; what is small goes along with each request instead."""
-        return packed if packed.nbytes <= SMALL else self._ray.put(packed)
 
     def resize(self, num_runners: int) -> None:
         """Start more runners, or stop the last ones; what they were asked is lost."""
         while len(self.members) > num_runners:
-            member = self.members.pop()
-            self._lost += member.pending
-            self._ray.kill(member.handle, no_restart=True)
+            self._end(self.members.pop())
         taken = {member.index for member in self.members}
         free = (index for index in range(num_runners + len(taken)) if index not in taken)
         while len(self.members) < num_runners:
@@ -296,11 +360,9 @@ class RunnerGroup:
 
     def stop(self) -> None:
         """End all processes."""
-        for member in self.members:
-            member.pending.clear()
-        closing = [member.handle.close.remote() for member in self.members if member.is_ready]
+        closing = [member.channel.finish() for member in self.members if member.channel]
         if closing:
             self._ray.wait(closing, num_returns=len(closing), timeout=CLOSE_TIMEOUT_S)
         for member in self.members:
-            self._ray.kill(member.handle, no_restart=True)
+            self._end(member)
         self.members = []

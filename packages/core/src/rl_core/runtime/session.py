@@ -139,16 +139,26 @@ _LIBRARIES = re.compile(r"[/\\]((site|dist)-packages|lib[/\\]python3[^/\\]*|src[
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """Take the exception of the other process out of Ray's wrapping; Ray's own say what happened in their first line.
+    """Take the exception of the other process out of Ray's wrapping.
 
-    What this library raised there is raised here as if it had happened here, with a note of the user's line.
+    Ray's own exceptions say what happened in their first line.
     """
     cause = getattr(error, "cause", None)
     if isinstance(cause, BaseException):
-        frames = [frame for frame in _FRAME.findall(str(error)) if not _LIBRARIES.search(frame[0])]
-        if frames:
-            path, line, function = frames[-1]
-            cause.add_note(f"In the other process: {path}, line {line}, in {function}")
-        return cause
+        return located(cause, str(error))
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return WorkerError(lines[0] if lines else type(error).__name__)
+
+
+def located(error: BaseException, trace: str) -> BaseException:
+    """Add the user's line to an exception of another process, which is raised here as if it had happened here.
+
+    Args:
+        error: The exception.
+        trace: Of the other process, as Python prints it.
+    """
+    frames = [frame for frame in _FRAME.findall(trace) if not _LIBRARIES.search(frame[0])]
+    if frames:
+        path, line, function = frames[-1]
+        error.add_note(f"In the other process: {path}, line {line}, in {function}")
+    return error

@@ -1,0 +1,164 @@
+"""Lines between processes of one machine: a socket for what is small, memory that both processes see for the rest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import weakref
+from contextlib import suppress
+from pathlib import Path
+
+from rl_core.runtime.packing import Bytes, aligned
+
+SMALL = 65_536
+"""Bytes up to which they go through the socket. Some 200,000 fit into it; then a sender waits until they are read."""
+SEND_TIMEOUT_S = 60.0
+"""For a process to read what was sent to it before."""
+
+
+class Memory:
+    """Bytes in memory that has no name: whoever is given its descriptor can read them, and the last to close frees it.
+
+    Attributes:
+        descriptor: Open as long as this object lives.
+    """
+
+    def __init__(self, packed: Bytes) -> None:
+        """Copy bytes there.
+
+        Raises:
+            OSError: there is not enough memory.
+        """
+        self.descriptor = os.memfd_create("rl_core")
+        weakref.finalize(self, os.close, self.descriptor)
+        left = packed.data
+        while left:
+            left = left[os.write(self.descriptor, left) :]
+
+
+class Line:
+    """One end of a connection to another process of this machine."""
+
+    def __init__(self, end: socket.socket) -> None:
+        """Send and receive over a connected socket that keeps the bounds of messages."""
+        self._socket = end
+
+    def fileno(self) -> int:
+        """What to wait for until something has come."""
+        return self._socket.fileno()
+
+    def send(self, packed: Bytes) -> None:
+        """Send bytes, at least one.
+
+        Raises:
+            OSError: the other end is gone, or there is not enough memory.
+        """
+        if packed.nbytes <= SMALL:
+            self._socket.send(packed.data)
+        else:
+            self.share(Memory(packed))
+
+    def share(self, memory: Memory) -> None:
+        """Send bytes that others may be sent, too.
+
+        Raises:
+            OSError: the other end is gone.
+        """
+        socket.send_fds(self._socket, [b"\0"], [memory.descriptor])
+
+    def receive(self) -> Bytes:
+        """Wait for what was sent next, and return it in memory of this process's own.
+
+        Raises:
+            EOFError: the other end is gone.
+        """
+        own = aligned(SMALL)
+        size, notes, _, _ = self._socket.recvmsg_into([own.data], _NOTE)
+        if not size:
+            raise EOFError("The other end of the line is gone.")
+        if not notes:
+            return own[:size]
+        ((_, _, note),) = notes
+        return _read(int.from_bytes(note, sys.byteorder))
+
+    def hang_up(self) -> None:
+        """Let both ends see that nothing more will come; what has come can be read."""
+        with suppress(OSError):  # the other end did so first
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Free the socket."""
+        self.hang_up()
+        self._socket.close()
+
+
+class Listener:
+    """Where one other process of this machine and this user may connect."""
+
+    def __init__(self) -> None:
+        """Wait in a folder that no other user may enter.
+
+        Raises:
+            OSError: a socket cannot be made there.
+        """
+        self._folder = tempfile.mkdtemp(prefix="rl-")
+        self.address = str(Path(self._folder) / "line")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._socket.bind(self.address)
+            self._socket.listen(1)
+        except OSError:
+            self.close()
+            raise
+
+    def accept(self) -> Line:
+        """Return the line to the process that has connected, and wait for no other."""
+        end, _ = self._socket.accept()
+        end.settimeout(SEND_TIMEOUT_S)
+        self.close()
+        return Line(end)
+
+    def close(self) -> None:
+        """Wait no more."""
+        self._socket.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def listen() -> Listener | None:
+    """Wait for a connection; None where the system has no such lines: they are Linux's."""
+    if not hasattr(os, "memfd_create"):
+        return None
+    try:
+        return Listener()
+    except OSError:  # a path too long for a socket, a folder that cannot be written to
+        return None
+
+
+def dial(address: str) -> Line | None:
+    """Connect to a `Listener`; None if it is out of reach."""
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        end.connect(address)
+    except OSError:
+        end.close()
+        return None
+    return Line(end)
+
+
+_NOTE = socket.CMSG_SPACE(4)
+"""Bytes that a descriptor takes beside a message."""
+
+
+def _read(descriptor: int) -> Bytes:
+    """Copy what stands in memory that was shared, and close it here."""
+    try:
+        own = aligned(os.fstat(descriptor).st_size)
+        start = 0
+        while start < len(own):
+            start += os.preadv(descriptor, [own[start:].data], start)
+    finally:
+        os.close(descriptor)
+    return own

@@ -1,0 +1,126 @@
+"""Lines between processes: what is sent arrives in order, and each end learns that the other is gone."""
+
+import os
+import stat
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rl_core.runtime.line import SMALL, Line, Listener, Memory, dial, listen
+from rl_core.runtime.packing import ALIGNMENT, pack, unpack
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Lines are Linux's.")
+
+
+@pytest.fixture
+def ends():
+    listener = Listener()
+    far = dial(listener.address)
+    near = listener.accept()
+    yield near, far
+    near.close()
+    far.close()
+
+
+def some(size):
+    return np.random.default_rng(size).integers(0, 256, size, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size", [1, 100, SMALL, SMALL + 1, 3_000_001])
+def test_bytes_arrive_as_they_were_and_may_be_written_to(ends, size):
+    near, far = ends
+    sent = some(size)
+    near.send(sent)
+    found = far.receive()
+    np.testing.assert_array_equal(found, sent)
+    assert found.ctypes.data % ALIGNMENT == 0
+    found[:] = 0
+    assert sent.any()
+
+
+def test_messages_keep_their_order_whichever_way_they_go(ends):
+    near, far = ends
+    sizes = [10, SMALL + 10, 20, SMALL + 20, SMALL + 30, 30]
+    for size in sizes:
+        far.send(some(size))
+    assert [len(near.receive()) for _ in sizes] == sizes
+
+
+def test_what_is_shared_is_read_by_each_for_itself(ends):
+    near, far = ends
+    memory = Memory(some(200_000))
+    for _ in range(2):
+        near.share(memory)
+    first = far.receive()
+    first[:] = 0
+    del memory
+    np.testing.assert_array_equal(far.receive(), some(200_000))
+
+
+def test_a_record_that_crosses_is_not_copied_again(ends):
+    near, far = ends
+    near.send(pack({"rewards": np.arange(100_000.0)}))
+    packed = far.receive()
+    rewards = unpack(packed)["rewards"]
+    assert np.shares_memory(rewards, packed)
+    np.testing.assert_array_equal(rewards, np.arange(100_000.0))
+
+
+def test_what_was_sent_before_an_end_is_gone_still_arrives(ends):
+    near, far = ends
+    far.send(some(10))
+    far.close()
+    assert len(near.receive()) == 10
+    with pytest.raises(EOFError, match="The other end of the line is gone"):
+        near.receive()
+    with pytest.raises(BrokenPipeError):
+        near.send(some(10))
+
+
+def test_an_end_that_hangs_up_wakes_both(ends):
+    near, far = ends
+    threading.Timer(0.05, near.hang_up).start()
+    for end in (far, near):
+        with pytest.raises(EOFError):
+            end.receive()
+
+
+def test_nothing_stays_open(ends):
+    near, far = ends
+
+    def open_files():
+        return len(os.listdir("/proc/self/fd"))
+
+    before, kept = open_files(), []
+    for _ in range(50):
+        near.send(some(SMALL + 1))
+        kept.append(far.receive())
+    assert open_files() == before, "not even while what arrived is in use"
+
+
+def test_only_this_user_can_connect_and_only_once():
+    listener = Listener()
+    folder = Path(listener.address).parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    far = dial(listener.address)
+    assert isinstance(far, Line)
+    near = listener.accept()
+    assert not folder.exists()
+    assert dial(listener.address) is None
+    near.close()
+    far.close()
+
+
+def test_where_there_can_be_no_line_there_is_none(monkeypatch, tmp_path):
+    deep = tmp_path / ("deep" * 25)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    assert listen() is None, "the path is too long for a socket"
+    assert not list(deep.iterdir())
+    monkeypatch.undo()
+    listen().close()
+    monkeypatch.delattr(os, "memfd_create")
+    assert listen() is None
