@@ -8,23 +8,32 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Callable
 
-from benchmarks.work import Work
+from benchmarks.work import Figures, Work
 
 MODULES = {
-    "ours": "benchmarks.ours",
-    "sb3": "benchmarks.peers.sb3",
-    "rllib": "benchmarks.peers.rllib",
-    "bare": "benchmarks.peers.bare",
+    "ours": ("benchmarks.ours", "benchmarks.ours_remote"),
+    "sb3": ("benchmarks.peers.sb3",),
+    "rllib": ("benchmarks.peers.rllib",),
+    "bare": ("benchmarks.peers.bare",),
 }
-"""Contestant -> module with a function `(Work) -> Figures` per measurement."""
+"""Contestant -> modules with a function `(Work) -> Figures` per measurement."""
+
+
+def find(contestant: str, measurement: str) -> Callable[[Work], Figures]:
+    """Return the function that takes a measurement of a contestant."""
+    modules = map(importlib.import_module, MODULES[contestant])
+    measure: Callable[[Work], Figures] = next(
+        getattr(module, measurement) for module in modules if hasattr(module, measurement)
+    )
+    return measure
 
 
 def main(argv: list[str]) -> None:
     """Run the measurement ``argv[1]`` of contestant ``argv[0]`` with the settings ``argv[2]``."""
     contestant, measurement, settings = argv
-    measure = getattr(importlib.import_module(MODULES[contestant]), measurement)
-    figures = measure(Work(**json.loads(settings)))
+    figures = find(contestant, measurement)(Work(**json.loads(settings)))
     print(json.dumps(figures), flush=True)
 
 

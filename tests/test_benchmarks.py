@@ -1,6 +1,5 @@
 """The benchmarks run: ours and the bare loop at tiny sizes, some in a process of their own as the command does it."""
 
-import importlib
 import json
 import math
 
@@ -16,10 +15,16 @@ TINY = {"num_envs": 2, "num_steps": 8, "minibatch_size": 8, "num_epochs": 1, "wa
     [("ours", "loop", "sync"), ("ours", "sampling", "vector_entry_point"), ("bare", "loop", "vector_entry_point")],
 )
 def test_throughput_is_measured(contestant, measurement, vector):
-    module = importlib.import_module(worker.MODULES[contestant])
-    figures = getattr(module, measurement)(Work(**TINY, vector=vector))
+    figures = worker.find(contestant, measurement)(Work(**TINY, vector=vector))
     assert figures["env_steps_per_s"] > 0
     assert figures["iterations"] >= 1
+
+
+def test_each_case_has_what_measures_it():
+    of_ours = [name for name, of in cases.CASES.items() if any(case.contestant == "ours" for case in of)]
+    assert len(of_ours) > 15
+    for name in of_ours:
+        assert callable(worker.find("ours", name))
 
 
 def test_what_connectors_cost_is_measured():

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from rl_core import PPOConfig
+from rl_core.runtime.channel import CallChannel, LineChannel
 
 ray = pytest.importorskip("ray")
 
@@ -30,6 +31,9 @@ def test_a_lost_node_costs_its_runner_until_another_node_comes(cluster):
     algorithm = config.training(train_batch_size_per_learner=64, minibatch_size=64, num_epochs=1).build()
     nodes = algorithm.env_runner.call_each(lambda runner: ray.get_runtime_context().get_node_id())
     assert len(set(nodes)) == 2, "a runner on each node"
+    group = algorithm.env_runner.group
+    kinds = [LineChannel if node == group._node else CallChannel for node in nodes]
+    assert [type(member.channel) for member in group.members] == kinds
     assert algorithm.train()["env_runners/num_healthy_env_runners"] == 2
     cluster.remove_node(far, allow_graceful=False)
     for _ in range(20):

@@ -63,7 +63,7 @@ class EnvRunnerSettings(Settings):
     """Further resources of the cluster's nodes, by name."""
     sample_timeout_s: Annotated[float, Range(gt=0)] = 60.0
     """A remote runner that takes longer for a rollout or an evaluation counts as hung and is replaced."""
-    max_requests_in_flight_per_env_runner: Positive = 2
+    max_requests_in_flight_per_env_runner: Annotated[int, Range(ge=1, le=64)] = 2
     """Rollouts that asynchronous algorithms (IMPALA, APPO) have a remote runner work on ahead of the learner."""
     gym_env_vectorize_mode: Literal["sync", "async", "async_shared_memory", "vector_entry_point"] = "sync"
     """How gymnasium steps the slots: one after the other, in processes, or by the env's own vectorised class."""

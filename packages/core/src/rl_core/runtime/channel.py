@@ -1,4 +1,4 @@
-"""How an env runner in another process is asked, and how its answers come: as fast as the machines allow."""
+"""How an env runner in another process is asked and answers: over a line on this machine, in calls of Ray elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import cache, cached_property
 from typing import Any, Protocol
 
+from rl_core.errors import WorkerError
 from rl_core.runtime.line import Line, Memory
 from rl_core.runtime.packing import Bytes, pack
 from rl_core.runtime.session import cause_of
@@ -75,7 +76,7 @@ class LineChannel:
         self._line = line
         self._serving = handle.serve.remote()
         self._end: Future[None] = self._serving.future()
-        # It may fail in a process that lives on.
+        # The call may fail in a process that lives on.
         self._end.add_done_callback(lambda _: line.hang_up())
 
     def fileno(self) -> int:
@@ -103,7 +104,7 @@ class LineChannel:
             self._end.result(REASON_S)
         except Exception as error:
             raise cause_of(error) from None
-        raise cause_of(EOFError("its process is gone"))
+        raise WorkerError("Its process is gone.")
 
     def finish(self) -> Any:
         """See `Channel`."""

@@ -14,7 +14,11 @@ from pathlib import Path
 from rl_core.runtime.packing import Bytes, aligned
 
 SMALL = 65_536
-"""Bytes up to which they go through the socket. Some 200,000 fit into it; then a sender waits until they are read."""
+"""Bytes up to which they go through the socket.
+
+Some 200,000 that nobody has read yet fit into it; then a sender waits. Both ends would wait for each other if a runner
+were asked for many more rollouts ahead than `max_requests_in_flight_per_env_runner` may be.
+"""
 SEND_TIMEOUT_S = 60.0
 """For a process to read what was sent to it before."""
 

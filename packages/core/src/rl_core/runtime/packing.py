@@ -1,4 +1,4 @@
-"""Records as one array of bytes: Ray puts that into shared memory as it is, and it is copied once on arrival.
+"""Records as one array of bytes, which crosses to other processes as it is, and is copied once on arrival.
 
 Left to Ray, every tensor would be an entry of its own in the object store's bookkeeping, and every small object of a
 record would go through a pickler written in Python.

@@ -28,7 +28,7 @@ class RemoteRunner:
     """Samples with a group of remote runners.
 
     `sample` waits for one rollout from each and joins them; `submit` and `arrived` let them run ahead. Weights are
-    written to shared memory once per version, and every runner reads them with its next request. What the connectors
+    written once per version, and every runner reads them with its next request. What the connectors
     of the runners have gathered comes back with each rollout, is merged, and goes out with the next weights.
     """
 

@@ -113,7 +113,7 @@ class RunnerGroup:
         self.num_restarts = 0
         """Runners that were replaced so far."""
         self._lost: list[Request] = []
-        self._heard: deque[tuple[Member, Request, Any]] = deque()  # answers that were not looked at yet
+        self._heard: list[tuple[Member, Request, Any]] = []  # answers that nobody has looked at yet
         self._node = self._ray.get_runtime_context().get_node_id()
         self.members: list[Member] = []
         try:
@@ -232,18 +232,13 @@ class RunnerGroup:
         """
         if not self._heard:
             self._listen(timeout)
-        answers: list[tuple[Member, Request, Any]] = []
-        while self._heard:
-            member, request, answer = self._heard.popleft()
-            if not isinstance(answer, Failure):
-                member.failures = 0
-                if request.is_awaited:
-                    answers.append((member, request, answer))
-                continue
+        for member, request, answer in [heard for heard in self._heard if isinstance(heard[2], Failure)]:
+            self._heard = [heard for heard in self._heard if heard[1] is not request]
             self._lost.append(request)
             if member in self.members:
                 self._replace(member, located(answer.error, answer.trace), is_awaited=request.is_awaited)
-        return answers
+        heard, self._heard = self._heard, []
+        return [(member, request, answer) for member, request, answer in heard if request.is_awaited]
 
     def _listen(self, timeout: float) -> None:
         """Take in the answers that have come, or the first ones that come: the next one of each runner.
@@ -263,6 +258,8 @@ class RunnerGroup:
                     self._replace(member, error, is_awaited=request.is_awaited)
                     continue
                 self._heard.append((member, member.pending.popleft(), answer))
+                if not isinstance(answer, Failure):
+                    member.failures = 0
                 if member.pending:
                     member.pending[0].started = now
             elif now - request.started > request.timeout_s:
@@ -335,7 +332,7 @@ class RunnerGroup:
         finally:
             for request in asked:
                 request.is_awaited = False
-            self._heard = deque(heard for heard in self._heard if heard[1] not in asked)
+            self._heard = [heard for heard in self._heard if heard[1] not in asked]
         for answer in answers.values():
             if isinstance(answer, Failure):
                 raise located(answer.error, answer.trace)
