@@ -1,6 +1,7 @@
 """Lines between processes: what is sent arrives in order, and each end learns that the other is gone."""
 
 import os
+import resource
 import stat
 import sys
 import threading
@@ -29,12 +30,13 @@ def some(size):
     return np.random.default_rng(size).integers(0, 256, size, dtype=np.uint8)
 
 
-@pytest.mark.parametrize("size", [1, 100, SMALL, SMALL + 1, 3_000_001])
+@pytest.mark.parametrize("size", [2, 100, SMALL, SMALL + 1, 3_000_001])
 def test_bytes_arrive_as_they_were_and_may_be_written_to(ends, size):
     near, far = ends
     sent = some(size)
     near.send(sent)
-    found = far.receive()
+    found, attached = far.receive()
+    assert attached is None
     np.testing.assert_array_equal(found, sent)
     assert found.ctypes.data % ALIGNMENT == 0
     found[:] = 0
@@ -46,24 +48,27 @@ def test_messages_keep_their_order_whichever_way_they_go(ends):
     sizes = [10, SMALL + 10, 20, SMALL + 20, SMALL + 30, 30]
     for size in sizes:
         far.send(some(size))
-    assert [len(near.receive()) for _ in sizes] == sizes
+    assert [len(near.receive()[0]) for _ in sizes] == sizes
 
 
-def test_what_is_shared_is_read_by_each_for_itself(ends):
+@pytest.mark.parametrize("size", [10, SMALL + 1])
+def test_what_is_attached_is_read_by_each_for_itself(ends, size):
     near, far = ends
     memory = Memory(some(200_000))
     for _ in range(2):
-        near.share(memory)
-    first = far.receive()
+        near.send(some(size), memory)
+    first = far.receive()[1]
     first[:] = 0
     del memory
-    np.testing.assert_array_equal(far.receive(), some(200_000))
+    message, attached = far.receive()
+    np.testing.assert_array_equal(message, some(size))
+    np.testing.assert_array_equal(attached, some(200_000))
 
 
 def test_a_record_that_crosses_is_not_copied_again(ends):
     near, far = ends
     near.send(pack({"rewards": np.arange(100_000.0)}))
-    packed = far.receive()
+    packed, _ = far.receive()
     rewards = unpack(packed)["rewards"]
     assert np.shares_memory(rewards, packed)
     np.testing.assert_array_equal(rewards, np.arange(100_000.0))
@@ -73,7 +78,7 @@ def test_what_was_sent_before_an_end_is_gone_still_arrives(ends):
     near, far = ends
     far.send(some(10))
     far.close()
-    assert len(near.receive()) == 10
+    assert len(near.receive()[0]) == 10
     with pytest.raises(EOFError, match="The other end of the line is gone"):
         near.receive()
     with pytest.raises(BrokenPipeError):
@@ -99,6 +104,24 @@ def test_nothing_stays_open(ends):
         near.send(some(SMALL + 1))
         kept.append(far.receive())
     assert open_files() == before, "not even while what arrived is in use"
+
+
+def test_a_process_with_too_many_files_says_so(ends):
+    near, far = ends
+    near.send(some(SMALL + 1))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(near.fileno(), far.fileno()) + 1, hard))
+    held = []
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                held.append(os.dup(0))
+        with pytest.raises(OSError, match="Too many open files"):
+            far.receive()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in held:
+            os.close(descriptor)
 
 
 def test_only_this_user_can_connect_and_only_once():

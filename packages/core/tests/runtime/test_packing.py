@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl_core.runtime.packing import ALIGNMENT, pack, unpack
+from rl_core.runtime.packing import ALIGNMENT, pack, pack_any, unpack
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool]
 
@@ -54,6 +54,14 @@ def test_views_and_parameters_arrive_as_plain_tensors_of_their_own():
     assert torch.equal(transposed, whole.t())
     view.fill_(-1)
     assert torch.equal(unpack(packed)[0], whole[:, 1:3].t())
+
+
+def test_what_is_no_record_arrives_as_it_was():
+    module = torch.nn.Linear(2, 3)
+    found, function = unpack(pack_any((module, lambda: module.weight.sum())))
+    assert isinstance(found.weight, torch.nn.Parameter)
+    assert torch.equal(found.weight, module.weight)
+    function().backward()
 
 
 def test_what_only_a_script_has_is_sent_along():

@@ -1,5 +1,7 @@
 """Env runners in other processes: real ones, with real faults."""
 
+import gc
+import importlib
 import os
 import re
 import signal
@@ -16,6 +18,7 @@ from remote_envs import BrokenEnv, CountEnv, LockedEnv
 from rl_core import Algorithm, ConnectorState, DQNConfig, ObsConnector, PPOConfig
 from rl_core.errors import ConfigError, EnvError, WorkerError
 from rl_core.runtime import runner_group
+from rl_core.runtime.line import Line
 from rl_core.testing.envs import ObservationIsTimeEnv
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -173,6 +176,52 @@ def test_calls_and_rollouts_under_way_do_not_take_each_others_answers(build, mon
         samples += runner.arrived()
     assert [sample.rollout.reward.shape for sample in samples] == [(10, 2)] * 10
     assert {processes(sample.rollout)[0] for sample in samples} == set(pids)
+
+
+@pytest.mark.learning
+def test_what_is_interrupted_half_way_costs_a_runner_and_no_answer_is_anothers(build, monkeypatch):
+    runner = build(num_runners=1).env_runner
+
+    def sample_after(patched, name, replacement):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(patched, name, replacement)
+            runner.call_each(os.getpid)
+        with pytest.warns(UserWarning, match="Env runner 0 is replaced"):
+            assert runner.sample().reward.shape == (10, 2)
+        assert runner.call_each(lambda runner: "mine") == ["mine"]
+
+    send, receive = Line.send, Line.receive
+    sample_after(Line, "send", lambda *arguments: (send(*arguments), interrupted()))
+    sample_after(Line, "receive", lambda *arguments: (receive(*arguments), interrupted()))
+    assert runner.num_restarts == 2
+
+
+def test_requests_that_cannot_be_written_or_read_change_nothing(build, tmp_path, monkeypatch):
+    runner = build().env_runner
+    with pytest.raises(TypeError, match="lock"):
+        runner.group.call_each([os.getpgid, threading.Lock().acquire])
+    (tmp_path / "only_here.py").write_text("def function(runner):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="only_here"):
+        runner.call_each(importlib.import_module("only_here").function)
+    runner.submit(1)
+    samples = []
+    while runner.group.num_pending:
+        samples += runner.arrived()
+    assert [sample.rollout.reward.shape for sample in samples] == [(10, 2)] * 2
+    assert runner.num_restarts == 0
+
+
+def test_an_algorithm_that_is_dropped_ends_its_processes():
+    algorithm = config(num_runners=1).build()
+    (pid,) = algorithm.foreach_env_runner(lambda runner: os.getpid())
+    del algorithm
+    gc.collect()
+    deadline = time.monotonic() + 20.0
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(pid, 0)
+            time.sleep(0.1)
 
 
 def test_a_call_waits_no_longer_for_a_runner_that_hangs_than_a_rollout_would(build, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import weakref
 from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
@@ -11,13 +12,14 @@ from typing import Any, Protocol
 
 from rl_core.errors import WorkerError
 from rl_core.runtime.line import Line, Memory
-from rl_core.runtime.packing import Bytes, pack
+from rl_core.runtime.packing import Bytes, pack, pack_any
 from rl_core.runtime.session import cause_of
 
 SMALL = 65_536
 """Bytes that Ray sends with a call at less cost than through shared memory; up to 100,000 it does so."""
 REASON_S = 1.0
 """Until Ray knows why a process is gone whose line has ended."""
+INTERRUPTED = "The exchange with it was interrupted half-way."
 
 
 class Publication:
@@ -46,21 +48,39 @@ class Channel(Protocol):
     def fileno(self) -> int:
         """What can be read from when an answer has come, or none will come any more."""
 
-    def ask(self, method: str, arguments: tuple[Any, ...], publication: Publication | None) -> None:
-        """Have a method called, after the runner has taken weights, if any are given."""
+    def ask(self, request: Bytes, publication: Publication | None) -> None:
+        """Send a request, see `request_of`, for after the runner has taken weights, if any are given."""
 
     def receive(self) -> Bytes:
         """Wait for the next answer, packed.
 
         Raises:
-            WorkerError: the process is gone.
+            WorkerError: the process is gone, or `break_off` was called.
         """
 
     def finish(self) -> Any:
         """Have the envs freed after what the runner works on; returns a reference of Ray to wait for."""
 
+    def break_off(self) -> None:
+        """Take no more answers: which one answers what is not certain any more."""
+
     def close(self) -> None:
         """Free what is of this process."""
+
+
+def request_of(method: str, *arguments: Any) -> Bytes:
+    """Write down that a method of `RunnerActor` is to be called.
+
+    Raises:
+        Exception: an argument cannot be sent.
+    """
+    return pack_any((method, arguments)) if arguments else _plain(method)
+
+
+@cache
+def _plain(method: str) -> Bytes:
+    """A request without arguments, which is all that crosses again and again."""
+    return pack((method, ()))
 
 
 class LineChannel:
@@ -74,42 +94,52 @@ class LineChannel:
             handle: Of the actor.
         """
         self._line = line
+        self._is_broken = False
         self._serving = handle.serve.remote()
         self._end: Future[None] = self._serving.future()
         # The call may fail in a process that lives on.
         self._end.add_done_callback(lambda _: line.hang_up())
+        weakref.finalize(self, line.close)  # Ray ends an actor that nobody has any more when its calls have ended
 
     def fileno(self) -> int:
         """See `Channel`."""
         return self._line.fileno()
 
-    def ask(self, method: str, arguments: tuple[Any, ...], publication: Publication | None) -> None:
+    def ask(self, request: Bytes, publication: Publication | None) -> None:
         """See `Channel`."""
-        request = (method, arguments, publication is not None)
         memory = None if publication is None else publication.memory
         try:
-            self._line.send(pack(request, by_value=True) if arguments else _plain(*request))
-            if memory is not None:
-                self._line.share(memory)
+            self._line.send(request, memory)
         except OSError:  # who waits for the answer learns that the process is gone
             self._line.hang_up()
 
     def receive(self) -> Bytes:
         """See `Channel`."""
+        if self._is_broken:
+            raise WorkerError(INTERRUPTED)
         try:
-            return self._line.receive()
+            answer, _ = self._line.receive()
         except (EOFError, ConnectionError):
-            pass
-        try:
-            self._end.result(REASON_S)
-        except Exception as error:
-            raise cause_of(error) from None
-        raise WorkerError("Its process is gone.")
+            raise self._reason() from None
+        return answer
+
+    def _reason(self) -> BaseException:
+        """What Ray says of how the process ended."""
+        with suppress(TimeoutError):
+            error = self._end.exception(REASON_S)
+            if error is not None:
+                return cause_of(error)
+        return WorkerError("Its line has ended.")
 
     def finish(self) -> Any:
         """See `Channel`."""
         self._line.hang_up()
         return self._serving
+
+    def break_off(self) -> None:
+        """See `Channel`."""
+        self._is_broken = True
+        self._line.hang_up()
 
     def close(self) -> None:
         """See `Channel`."""
@@ -122,6 +152,7 @@ class CallChannel:
     def __init__(self, handle: Any) -> None:
         """Call an actor by its handle."""
         self._handle = handle
+        self._is_broken = False
         self._answers: deque[Future[Bytes]] = deque()
         self._bell, self._cord = socket.socketpair()
 
@@ -129,10 +160,10 @@ class CallChannel:
         """See `Channel`."""
         return self._bell.fileno()
 
-    def ask(self, method: str, arguments: tuple[Any, ...], publication: Publication | None) -> None:
+    def ask(self, request: Bytes, publication: Publication | None) -> None:
         """See `Channel`."""
         argument = None if publication is None else publication.argument
-        answer: Future[Bytes] = self._handle.answer.remote(method, arguments, argument).future()
+        answer: Future[Bytes] = self._handle.answer.remote(request, argument).future()
         self._answers.append(answer)
         answer.add_done_callback(self._ring)
 
@@ -142,6 +173,8 @@ class CallChannel:
 
     def receive(self) -> Bytes:
         """See `Channel`."""
+        if self._is_broken:
+            raise WorkerError(INTERRUPTED)
         self._bell.recv(1)
         try:
             return self._answers.popleft().result()
@@ -152,13 +185,12 @@ class CallChannel:
         """See `Channel`."""
         return self._handle.close.remote()
 
+    def break_off(self) -> None:
+        """See `Channel`."""
+        self._is_broken = True
+        self._cord.close()
+
     def close(self) -> None:
         """See `Channel`."""
         self._cord.close()
         self._bell.close()
-
-
-@cache
-def _plain(method: str, arguments: tuple[()], has_weights: bool) -> Bytes:
-    """A request without arguments, which is all that crosses again and again."""
-    return pack((method, arguments, has_weights))

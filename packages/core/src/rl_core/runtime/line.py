@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
 import socket
-import sys
 import tempfile
 import weakref
+from array import array
 from contextlib import suppress
 from pathlib import Path
 
@@ -54,39 +54,41 @@ class Line:
         """What to wait for until something has come."""
         return self._socket.fileno()
 
-    def send(self, packed: Bytes) -> None:
-        """Send bytes, at least one.
+    def send(self, packed: Bytes, attached: Memory | None = None) -> None:
+        """Send bytes, and more that others may be sent, too: both arrive or neither.
+
+        Args:
+            packed: More than one byte.
+            attached: What goes along.
 
         Raises:
             OSError: the other end is gone, or there is not enough memory.
         """
-        if packed.nbytes <= SMALL:
-            self._socket.send(packed.data)
+        own = Memory(packed) if packed.nbytes > SMALL else None
+        descriptors = [memory.descriptor for memory in (own, attached) if memory is not None]
+        message = packed.data if own is None else _IN_MEMORY
+        if descriptors:
+            socket.send_fds(self._socket, [message], descriptors)
         else:
-            self.share(Memory(packed))
+            self._socket.send(message)
 
-    def share(self, memory: Memory) -> None:
-        """Send bytes that others may be sent, too.
-
-        Raises:
-            OSError: the other end is gone.
-        """
-        socket.send_fds(self._socket, [b"\0"], [memory.descriptor])
-
-    def receive(self) -> Bytes:
-        """Wait for what was sent next, and return it in memory of this process's own.
+    def receive(self) -> tuple[Bytes, Bytes | None]:
+        """Wait for what was sent next, and return both parts in memory of this process's own.
 
         Raises:
             EOFError: the other end is gone.
+            OSError: this process has too many files open to take it.
         """
         own = aligned(SMALL)
-        size, notes, _, _ = self._socket.recvmsg_into([own.data], _NOTE)
+        size, notes, flags, _ = self._socket.recvmsg_into([own.data], _NOTES)
         if not size:
             raise EOFError("The other end of the line is gone.")
-        if not notes:
-            return own[:size]
-        ((_, _, note),) = notes
-        return _read(int.from_bytes(note, sys.byteorder))
+        parts = [_read(descriptor) for _, _, note in notes for descriptor in array("i", note)]
+        if flags & socket.MSG_CTRUNC:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        if size > len(_IN_MEMORY):
+            parts.insert(0, own[:size])
+        return parts[0], parts[1] if len(parts) > 1 else None
 
     def hang_up(self) -> None:
         """Let both ends see that nothing more will come; what has come can be read."""
@@ -108,8 +110,8 @@ class Listener:
         Raises:
             OSError: a socket cannot be made there.
         """
-        self._folder = tempfile.mkdtemp(prefix="rl-")
-        self.address = str(Path(self._folder) / "line")
+        self._folder = tempfile.TemporaryDirectory(prefix="rl-", ignore_cleanup_errors=True)
+        self.address = str(Path(self._folder.name) / "line")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._socket.bind(self.address)
@@ -128,7 +130,7 @@ class Listener:
     def close(self) -> None:
         """Wait no more."""
         self._socket.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.cleanup()
 
 
 def listen() -> Listener | None:
@@ -136,8 +138,9 @@ def listen() -> Listener | None:
     if not hasattr(os, "memfd_create"):
         return None
     try:
+        os.close(os.memfd_create("rl_core"))
         return Listener()
-    except OSError:  # a path too long for a socket, a folder that cannot be written to
+    except OSError:  # it is forbidden, a path too long for a socket, a folder that cannot be written to
         return None
 
 
@@ -152,8 +155,10 @@ def dial(address: str) -> Line | None:
     return Line(end)
 
 
-_NOTE = socket.CMSG_SPACE(4)
-"""Bytes that a descriptor takes beside a message."""
+_NOTES = socket.CMSG_SPACE(2 * array("i").itemsize)
+"""Bytes that two descriptors take beside a message."""
+_IN_MEMORY = b"\0"
+"""What is sent where a message is too long."""
 
 
 def _read(descriptor: int) -> Bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copyreg
 import io
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,24 +21,29 @@ ALIGNMENT = 64
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-def pack(value: Any, *, by_value: bool = False) -> Bytes:
-    """Write a value into one array; equal tensors of its records may share memory, each is written.
-
-    Args:
-        value: What to write.
-        by_value: Whether classes and functions of the script go along, which other processes do not have. Otherwise
-            they do only where this process does not have them either, as one that was sent them.
-    """
+def pack(value: Any) -> Bytes:
+    """Write records into one array: tensors arrive as plain ones, each is written, views of each other as well."""
     buffers: list[pickle.PickleBuffer] = []
     try:
-        if by_value:
-            raise pickle.PicklingError
-        header = _pickled(pickle.Pickler, value, buffers)
-    except (pickle.PicklingError, AttributeError, TypeError):
+        header = _pickled(pickle.Pickler, value, buffers, _TENSORS)
+    except (pickle.PicklingError, AttributeError, TypeError):  # of a class or function that only the script has
         from ray import cloudpickle
 
         buffers.clear()
-        header = _pickled(cloudpickle.Pickler, value, buffers)
+        header = _pickled(cloudpickle.Pickler, value, buffers, _TENSORS)
+    return _in_one(header, buffers)
+
+
+def pack_any(value: Any) -> Bytes:
+    """Write whatever Ray could send, as it would arrive: with parameters, and with what only the script has."""
+    from ray import cloudpickle
+
+    buffers: list[pickle.PickleBuffer] = []
+    return _in_one(_pickled(cloudpickle.Pickler, value, buffers, {}), buffers)
+
+
+def _in_one(header: bytes, buffers: Sequence[pickle.PickleBuffer]) -> Bytes:
+    """Put a pickle and its buffers into one array."""
     parts = [np.frombuffer(header, np.uint8), *(np.asarray(buffer.raw()) for buffer in buffers)]
     sizes = [len(parts), *map(len, parts)]
     index = np.array(sizes, np.int64).view(np.uint8)
@@ -55,7 +60,7 @@ def pack(value: Any, *, by_value: bool = False) -> Bytes:
 
 
 def unpack(packed: Bytes) -> Any:
-    """Read what `pack` wrote: what comes out may be written to, and stands where `packed` does if that may be, too."""
+    """Read what `pack` or `pack_any` wrote, to be written to: where it stands if that is possible, else in a copy."""
     own = packed
     if not packed.flags.writeable or _address(packed) % ALIGNMENT:
         own = aligned(len(packed))
@@ -82,10 +87,10 @@ def _address(array: Bytes) -> int:
     return address
 
 
-def _pickled(kind: Any, value: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
+def _pickled(kind: Any, value: Any, buffers: list[pickle.PickleBuffer], reducers: Mapping[Any, Any]) -> bytes:
     file = io.BytesIO()
     pickler = kind(file, protocol=5, buffer_callback=buffers.append)
-    pickler.dispatch_table = {**copyreg.dispatch_table, **getattr(pickler, "dispatch_table", {}), **_TENSORS}
+    pickler.dispatch_table = {**copyreg.dispatch_table, **getattr(pickler, "dispatch_table", {}), **reducers}
     pickler.dump(value)
     return file.getvalue()
 

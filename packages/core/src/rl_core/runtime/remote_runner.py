@@ -103,8 +103,8 @@ class RemoteRunner:
     def _request(self, member: Member) -> None:
         """Ask a runner for a rollout, with the newest weights if it has others."""
         new = self._has.get(member) is not self._published
-        self._has[member] = self._published
         self.group.ask(member, "sample", publication=self._published if new else None)
+        self._has[member] = self._published
 
     def _collect(self) -> list[tuple[Member, Sample]]:
         """Take in rollouts, and add what the connectors gathered in them to the statistics of all."""
@@ -120,8 +120,8 @@ class RemoteRunner:
             self.num_bad_observations, self.num_env_restarts = (
                 sum(of) for of in zip(*self._counts.values(), strict=True)
             )
-        if self.num_restarts != self.group.num_restarts:
-            self.num_restarts = self.group.num_restarts
+        self.num_restarts = self.group.num_restarts
+        if len(self._has) > len(self.group.members):
             self._has = {member: weights for member, weights in self._has.items() if member in self.group.members}
             self.group.take_lost()
         self.num_healthy = sum(member.is_ready for member in self.group.members)

@@ -17,7 +17,7 @@ from rl_core.metrics import MetricsLogger, logging_to
 from rl_core.policy import Policy
 from rl_core.records import Tree
 from rl_core.runtime.line import Line, dial
-from rl_core.runtime.packing import Bytes, pack, unpack
+from rl_core.runtime.packing import Bytes, pack, pack_any, unpack
 from rl_core.sampling.episodes import EpisodeStats
 from rl_core.sampling.protocol import SingleRunner
 
@@ -117,20 +117,21 @@ class RunnerActor:
         assert line is not None, "setup has connected it"
         with suppress(EOFError, ConnectionError):
             while True:
-                method, arguments, has_weights = unpack(line.receive())
-                weights = line.receive() if has_weights else None
-                line.send(self.answer(method, arguments, weights))
+                line.send(self.answer(*line.receive()))
         self.close()
 
-    def answer(self, method: str, arguments: Sequence[Any], weights: Bytes | None) -> Bytes:
-        """Take newer weights, packed, or None for those it has, and call a method; returns packed what it gives.
+    def answer(self, request: Bytes, weights: Bytes | None) -> Bytes:
+        """Take newer weights, packed, or None for those it has, and do what `request_of` wrote.
 
-        What it raises comes as a `Failure`.
+        Returns:
+            What that gives, packed; a `Failure` if it raised.
         """
         try:
+            method, arguments = unpack(request)
             if weights is not None:
                 self.runner.set_weights(unpack(weights))
-            return pack(getattr(self, method)(*arguments))
+            result = getattr(self, method)(*arguments)
+            return pack_any(result) if method == "apply" else pack(result)
         except Exception as error:
             trace = traceback.format_exc()
             try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rl_core.algorithm.components import Purpose
 from rl_core.errors import CheckpointError, ConfigError, NonFiniteError, UnsupportedSpaceError, WorkerError
-from rl_core.runtime.channel import CallChannel, Channel, LineChannel, Publication
+from rl_core.runtime.channel import CallChannel, Channel, LineChannel, Publication, request_of
 from rl_core.runtime.line import Listener, listen
 from rl_core.runtime.packing import unpack
 from rl_core.runtime.runner_actor import Blueprint, Failure, RunnerActor
@@ -206,9 +206,14 @@ class RunnerGroup:
             timeout_s: How long it may take; None for `sample_timeout_s`.
         """
         assert member.channel is not None, "it is not ready"
+        written = request_of(method, *arguments)
         request = Request(time.monotonic(), self._timeout if timeout_s is None else timeout_s)
-        member.channel.ask(method, arguments, publication)
-        member.pending.append(request)
+        try:
+            member.pending.append(request)
+            member.channel.ask(written, publication)
+        except BaseException:  # such as an interrupt: nobody knows whether it was sent
+            member.channel.break_off()
+            raise
         return request
 
     @property
@@ -235,9 +240,11 @@ class RunnerGroup:
         for member, request, answer in [heard for heard in self._heard if isinstance(heard[2], Failure)]:
             self._heard = [heard for heard in self._heard if heard[1] is not request]
             self._lost.append(request)
-            if member in self.members:
+            if member in self.members and request.timeout_s < math.inf:  # else a call that was interrupted
                 self._replace(member, located(answer.error, answer.trace), is_awaited=request.is_awaited)
         heard, self._heard = self._heard, []
+        for member, _, _ in heard:
+            member.failures = 0
         return [(member, request, answer) for member, request, answer in heard if request.is_awaited]
 
     def _listen(self, timeout: float) -> None:
@@ -254,12 +261,13 @@ class RunnerGroup:
             if channel.fileno() in came:
                 try:
                     answer = unpack(channel.receive())
+                    self._heard.append((member, member.pending.popleft(), answer))
                 except Exception as error:
                     self._replace(member, error, is_awaited=request.is_awaited)
                     continue
-                self._heard.append((member, member.pending.popleft(), answer))
-                if not isinstance(answer, Failure):
-                    member.failures = 0
+                except BaseException:  # an interrupt: nobody knows whether it was read
+                    channel.break_off()
+                    raise
                 if member.pending:
                     member.pending[0].started = now
             elif now - request.started > request.timeout_s:
@@ -283,14 +291,15 @@ class RunnerGroup:
         Raises:
             RLError: the error, if another will not help at once; failures count anew from then on.
         """
-        self._end(member)
         place, failures = self.members.index(member), member.failures + 1
         is_replaced = self._restarts and self.num_restarts < self._max_restarts
         if is_replaced:
+            successor = self._start(member.index, generation=member.generation + 1, failures=failures)
             self.num_restarts += 1
-            self.members[place] = self._start(member.index, generation=member.generation + 1, failures=failures)
+            self.members[place] = successor
         else:
             del self.members[place]
+        self._end(member)  # now that an interrupt cannot leave the others without it
         if is_awaited and (isinstance(error, _HOPELESS) or failures >= MAX_FAILURES or not self.members):
             for other in self.members:
                 other.failures = 0
@@ -321,11 +330,11 @@ class RunnerGroup:
 
     def _ask_each(self, method: str, each: Sequence[tuple[Any, ...]], publication: Publication | None) -> list[Any]:
         """Ask the i-th runner that is ready the same with the i-th arguments; see `call_each`."""
-        asked = {
-            self.ask(member, method, *arguments, publication=publication, timeout_s=math.inf): member
-            for member, arguments in zip(self.ready(), each, strict=False)
-        }
+        asked: dict[Request, Member] = {}
         try:
+            for member, arguments in zip(self.ready(), each, strict=False):
+                request = self.ask(member, method, *arguments, publication=publication, timeout_s=math.inf)
+                asked[request] = member
             while any(request in member.pending for request, member in asked.items()):
                 self._listen(POLL_S)
             answers = {request: answer for _, request, answer in self._heard if request in asked}
