@@ -74,6 +74,14 @@ def build():
         algorithm.stop()
 
 
+@pytest.fixture(scope="module")
+def pair():
+    """Two runners that tests leave as they found them; they take no CPUs of the cluster from others."""
+    algorithm = config(settings={"num_cpus_per_env_runner": 0.0}).build()
+    yield algorithm.env_runner
+    algorithm.stop()
+
+
 def processes(rollout):
     """The process of each slot, in order."""
     return [int(number) for number in rollout.obs[0, :, 0].tolist()]
@@ -162,18 +170,17 @@ def fail(runner):
     raise EnvError("the simulator lost its licence")
 
 
-def test_calls_and_rollouts_under_way_do_not_take_each_others_answers(build, monkeypatch):
-    runner = build(num_runners=2).env_runner
-    runner.submit(2)
-    pids = runner.call_each(lambda runner: os.getpid())
+def test_calls_and_rollouts_under_way_do_not_take_each_others_answers(pair, monkeypatch):
+    pair.submit(2)
+    pids = pair.call_each(lambda runner: os.getpid())
     assert len(set(pids)) == 2
-    runner.submit(3)
+    pair.submit(3)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(runner.group, "_listen", interrupted)
-        runner.call_each(lambda runner: os.getpid())
+        patch.setattr(pair.group, "_listen", interrupted)
+        pair.call_each(lambda runner: os.getpid())
     samples = []
-    while runner.group.num_pending:
-        samples += runner.arrived()
+    while pair.group.num_pending:
+        samples += pair.arrived()
     assert [sample.rollout.reward.shape for sample in samples] == [(10, 2)] * 10
     assert {processes(sample.rollout)[0] for sample in samples} == set(pids)
 
@@ -196,20 +203,19 @@ def test_what_is_interrupted_half_way_costs_a_runner_and_no_answer_is_anothers(b
     assert runner.num_restarts == 2
 
 
-def test_requests_that_cannot_be_written_or_read_change_nothing(build, tmp_path, monkeypatch):
-    runner = build().env_runner
+def test_requests_that_cannot_be_written_or_read_change_nothing(pair, tmp_path, monkeypatch):
     with pytest.raises(TypeError, match="lock"):
-        runner.group.call_each([os.getpgid, threading.Lock().acquire])
+        pair.group.call_each([os.getpgid, threading.Lock().acquire])
     (tmp_path / "only_here.py").write_text("def function(runner):\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="only_here"):
-        runner.call_each(importlib.import_module("only_here").function)
-    runner.submit(1)
+        pair.call_each(importlib.import_module("only_here").function)
+    pair.submit(1)
     samples = []
-    while runner.group.num_pending:
-        samples += runner.arrived()
+    while pair.group.num_pending:
+        samples += pair.arrived()
     assert [sample.rollout.reward.shape for sample in samples] == [(10, 2)] * 2
-    assert runner.num_restarts == 0
+    assert pair.num_restarts == 0
 
 
 def test_an_algorithm_that_is_dropped_ends_its_processes():
@@ -232,13 +238,12 @@ def test_a_call_waits_no_longer_for_a_runner_that_hangs_than_a_rollout_would(bui
     assert len(runner.arrived()) == 1
 
 
-def test_what_cannot_be_sent_back_is_told(build):
-    runner = build(num_runners=1).env_runner
+def test_what_cannot_be_sent_back_is_told(pair):
     with pytest.raises(WorkerError, match="LockedError: a lock"):
-        runner.call_each(raise_locked)
+        pair.call_each(raise_locked)
     with pytest.raises(TypeError, match="lock"):
-        runner.call_each(lambda runner: threading.Lock())
-    assert runner.sample().reward.shape == (10, 2)
+        pair.call_each(lambda runner: threading.Lock())
+    assert pair.sample().reward.shape == (10, 4)
 
 
 class LockedError(Exception):
