@@ -216,6 +216,41 @@ def test_kl_is_never_negative_and_zero_with_itself(values, random):
         assert abs(distribution.kl(inputs, inputs)) < 1e-5
 
 
+def by_autograd(distribution, inputs, action):
+    inputs = inputs.clone().requires_grad_()
+    log_prob, entropy = distribution.log_prob_and_entropy(inputs, action)
+    score, slope = (torch.autograd.grad(each.sum(), inputs, retain_graph=True)[0] for each in (log_prob, entropy))
+    return log_prob.detach(), entropy.detach(), score, slope
+
+
+@family
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0])
+def test_scores_are_those_of_autograd(name, scale):
+    distribution = FAMILIES[name]
+    inputs = inputs_for(distribution, 64, scale=scale)
+    action = distribution.sample(inputs, distribution.noise((64,), generator(1)))
+    with torch.inference_mode():
+        scores = distribution.scores(inputs, action)
+        found = (*scores[:3], scores.entropy_slope())
+    for given_, wanted in zip(found, by_autograd(distribution, inputs, action), strict=True):
+        assert not given_.requires_grad
+        size = wanted.abs().max().clamp(min=1.0)  # densities far from the mean are large, and so are their roundings
+        close(given_ / size, wanted / size, 2e-6)
+
+
+@pytest.mark.parametrize("base", [Categorical, DiagonalGaussian])
+def test_family_that_changes_another_has_scores_of_its_own(base):
+    class Tempered(base):
+        def log_prob_and_entropy(self, inputs, action):
+            return super().log_prob_and_entropy(0.5 * inputs, action)
+
+    distribution = Tempered(3) if base is Categorical else Tempered((3,))
+    inputs = inputs_for(distribution, 16)
+    action = distribution.sample(inputs, distribution.noise((16,), generator(1)))
+    scores = distribution.scores(inputs, action)
+    close((*scores[:3], scores.entropy_slope()), by_autograd(distribution, inputs, action))
+
+
 @family
 @pytest.mark.parametrize("extreme", [1e3, 1e6])
 def test_gradients_are_finite_at_extreme_inputs(name, extreme):
@@ -238,6 +273,8 @@ def test_forbidden_choices_are_never_taken_and_leave_everything_finite():
     (log_prob + entropy).sum().backward()
     assert inputs.grad.isfinite().all()
     close(entropy, Categorical(2).entropy(inputs[:, [0, 2]]))
+    scores = distribution.scores(inputs.detach(), action)
+    close(scores.score + scores.entropy_slope(), inputs.grad)
 
 
 @given(st.floats(-1e4, 1e4, width=32), st.floats(-30, 10, width=32))

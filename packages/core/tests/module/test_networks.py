@@ -1,4 +1,6 @@
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -174,3 +176,26 @@ def test_normed_mlp_normalises_before_it_activates():
         expected = y.relu()
     torch.testing.assert_close(network(x), expected)
     assert network.num_features == 4
+
+
+def test_nothing_is_kept_of_an_mlp_that_was_not_differentiated():
+    gc.collect()
+    gc.disable()  # a cycle would wait for the collector, and minibatches would pile up until it comes
+    try:
+        result = MLP((4, 8, 8, 2), activate_last=True)(torch.randn(16, 4))
+        node = weakref.ref(result.grad_fn)
+        assert node() is not None
+        del result
+        assert node() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("change", ["weight", "input", "result"])
+def test_what_gradients_follow_from_cannot_be_changed_unnoticed(change):
+    network, x = MLP((4, 8, 2), activate_last=True), torch.randn(16, 4)
+    result = network(x)
+    with torch.no_grad():
+        {"weight": network.weight_1, "input": x, "result": result}[change].mul_(2.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        result.sum().backward()

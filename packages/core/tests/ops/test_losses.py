@@ -2,10 +2,11 @@ import math
 
 import pytest
 import torch
+from clipped_loss import ClippedLoss, clipped_loss
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl_core.ops.losses import ActorCriticLoss, LossCoefficients, clipped_actor_critic_loss
+from rl_core.ops.losses import KnownGradients, LossCoefficients, backward
 
 NAMES = ("log_prob", "entropy", "value", "behavior_log_prob", "behavior_value", "advantage", "value_target")
 LEARNED = NAMES[:3]
@@ -37,7 +38,7 @@ def columns(seed, size, dtype=torch.float64):
 
 def ours(tensors, coefficients):
     learned = [tensors[name] for name in LEARNED]
-    return clipped_actor_critic_loss(*learned, **{name: tensors[name] for name in NAMES[3:]}, coefficients=coefficients)
+    return clipped_loss(*learned, **{name: tensors[name] for name in NAMES[3:]}, coefficients=coefficients)
 
 
 coefficient_sets = st.builds(
@@ -91,7 +92,7 @@ def test_values_equal_the_loop_in_single_precision(seed, size, coefficients):
     tensors = columns(seed, size)
     single = {name: tensor.detach().float() for name, tensor in tensors.items()}
     expected = slow_loss(*(tensor.tolist() for tensor in single.values()), coefficients)
-    for name, given_, wanted in zip(ActorCriticLoss._fields, ours(single, coefficients), expected, strict=True):
+    for name, given_, wanted in zip(ClippedLoss._fields, ours(single, coefficients), expected, strict=True):
         assert given_.item() == pytest.approx(wanted, rel=1e-5, abs=1e-5), name
 
 
@@ -189,7 +190,7 @@ def test_value_clipping_keeps_the_gradient_of_values_that_moved_less_than_its_bo
     value, before, target = torch.randn(3, 1000, generator=generator)  # single precision: (value - before) + before
     value = (before + 0.1 * value).requires_grad_()  # is often not quite value
     zeros = torch.zeros(1000)
-    loss = clipped_actor_critic_loss(
+    loss = clipped_loss(
         zeros.clone().requires_grad_(),
         zeros,
         value,
@@ -201,3 +202,43 @@ def test_value_clipping_keeps_the_gradient_of_values_that_moved_less_than_its_bo
     )
     loss.total.backward()
     torch.testing.assert_close(value.grad, 2 * (value.detach() - target) / 1000)
+
+
+def leaves_and_gradients(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    leaves = [torch.randn(shape, generator=generator).requires_grad_() for shape in ((3,), (2, 4))]
+    return leaves, [torch.randn(leaf.shape, generator=generator) for leaf in leaves]
+
+
+@pytest.mark.parametrize("term", [False, True], ids=["alone", "with a term"])
+@pytest.mark.parametrize("kept", [False, True], ids=["no gradient yet", "with a gradient"])
+def test_known_gradients_are_added_to_those_of_the_tensors(term, kept):
+    leaves, grads = leaves_and_gradients()
+    before = [torch.ones_like(leaf) if kept else torch.zeros_like(leaf) for leaf in leaves]
+    for leaf, own in zip(leaves, before, strict=True):
+        leaf.grad = own.clone() if kept else None
+    loss = KnownGradients.apply(torch.tensor(3.0), grads, *leaves)
+    assert loss.item() == 3.0
+    backward(2.0 * loss + leaves[0].sum() if term else loss)
+    for leaf, own, grad in zip(leaves, before, grads, strict=True):
+        expected = own + (2.0 * grad + (leaf is leaves[0]) if term else grad)
+        torch.testing.assert_close(leaf.grad, expected)
+
+
+def test_known_gradients_leave_frozen_tensors_alone_and_call_hooks():
+    (frozen, hooked), grads = leaves_and_gradients()
+    frozen.requires_grad_(False)
+    hooked.grad = torch.zeros_like(hooked)
+    hooked.register_hook(lambda grad: 10.0 * grad)
+    backward(KnownGradients.apply(torch.tensor(0.0), grads, frozen, hooked))
+    assert frozen.grad is None
+    torch.testing.assert_close(hooked.grad, 10.0 * grads[1])
+
+
+def test_known_gradients_cannot_be_differentiated():
+    leaves, grads = leaves_and_gradients()
+    (gradient, _) = torch.autograd.grad(
+        KnownGradients.apply(torch.tensor(0.0), grads, *leaves), leaves, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        gradient.sum().backward()

@@ -9,11 +9,12 @@ import types
 import numpy as np
 import pytest
 import torch
+from clipped_loss import clipped_loss
 from gymnasium import spaces
 
 from rl_core.module.gaussian import SquashedGaussian
 from rl_core.ops.distributional import quantile_huber_loss, truncated_mixture
-from rl_core.ops.losses import LossCoefficients, clipped_actor_critic_loss
+from rl_core.ops.losses import LossCoefficients
 from rl_core.ops.returns import explained_variance, gae
 from rl_core.ops.sequences import sequence_n_step_target
 from rl_core.ops.soft_actor_critic import actor_loss, smoothed_action, soft_target, temperature_loss
@@ -139,7 +140,7 @@ def test_clipped_actor_critic_loss():
     model.train()
     reported = model.logger.name_to_value
     value, log_prob, entropy = policy.evaluate_actions(obs, action[:, 0])
-    ours = clipped_actor_critic_loss(
+    ours = clipped_loss(
         log_prob,
         entropy,
         value[:, 0],

@@ -4,10 +4,11 @@ import multiprocessing
 
 import pytest
 import torch
+from clipped_loss import clipped_loss
 from torch import nn
 
 from rl_core.ops.distributional import categorical_loss, categorical_projection
-from rl_core.ops.losses import LossCoefficients, clipped_actor_critic_loss
+from rl_core.ops.losses import LossCoefficients
 from rl_core.ops.returns import gae
 from rl_core.ops.sequences import discounted_returns_to_go
 from rl_core.ops.soft_actor_critic import discrete_actor_loss, discrete_soft_value, temperature_loss
@@ -181,7 +182,7 @@ def test_clipped_actor_critic_loss(value_clip):
     )
     reported = theirs(data)
     log_probs = outputs(theirs.actor_network, theirs.actor_network_params, obs, "logits").log_softmax(1)
-    ours = clipped_actor_critic_loss(
+    ours = clipped_loss(
         log_probs.gather(1, action[:, None])[:, 0],
         -(log_probs.exp() * log_probs).sum(1),
         outputs(theirs.critic_network, theirs.critic_network_params, obs, "state_value")[:, 0],

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
-import torch
 from torch import Tensor
 
 from rl_core.algorithm.config import AlgorithmConfig
-from rl_core.algorithms.ppo import prepare
+from rl_core.algorithms.ppo import actor_critic_loss, prepare
 from rl_core.config.check import Range
 from rl_core.config.section import Section
 from rl_core.config.settings import EnvRunnerSettings, Fraction, Positive, ReportingSettings, Schedule
 from rl_core.learning.learner import AdvantageSettings, Objective, read_schedules
-from rl_core.learning.segments import without_padding
 from rl_core.module.rl_module import RLModule
+from rl_core.ops.losses import policy_gradient_terms
 from rl_core.records import Batch
 
 
@@ -47,29 +47,16 @@ class A2CSettings(AdvantageSettings):
 
 def loss(module: RLModule, batch: Batch, settings: A2CSettings) -> tuple[Tensor, Mapping[str, Tensor]]:
     """Policy gradient, value loss and entropy bonus: `-mean(A log pi) + c_v mean((V - target)^2) - c_e mean(H)`."""
-    dist_inputs, value = module.forward_train(batch.obs, batch.state)
-    if batch.real is not None:
-        dist_inputs, value = without_padding(dist_inputs, value, batch.real)
-    log_prob, entropy = module.distribution.log_prob_and_entropy(dist_inputs, batch.action)
-    advantage = batch.advantage
-    if settings.normalize_advantage and len(advantage) > 1:
-        std, mean = torch.std_mean(advantage)
-        advantage = (advantage - mean) / (std + 1e-8)
     assert isinstance(settings.entropy_coeff, float), "settings_at reads the schedule"
-    policy_loss = -(advantage * log_prob).mean()
-    value_loss = (value - batch.value_target).square().mean()
-    mean_entropy = entropy.mean()
-    total = policy_loss + settings.vf_loss_coeff * value_loss - settings.entropy_coeff * mean_entropy
-    with torch.no_grad():
-        log_ratio = log_prob - batch.behavior_log_prob
-        kl = (log_ratio.exp() - 1 - log_ratio).mean()
-    return total, {
-        "total_loss": total.detach(),
-        "policy_loss": policy_loss.detach(),
-        "value_loss": value_loss.detach(),
-        "entropy": mean_entropy.detach(),
-        "kl": kl,
-    }
+    terms = partial(
+        policy_gradient_terms,
+        behavior_log_prob=batch.behavior_log_prob,
+        value_target=batch.value_target,
+        value_coeff=settings.vf_loss_coeff,
+        entropy_coeff=settings.entropy_coeff,
+    )
+    total, report, _ = actor_critic_loss(module, batch, settings, terms)
+    return total, report
 
 
 OBJECTIVE = Objective(prepare=prepare, loss=loss, settings_at=read_schedules)

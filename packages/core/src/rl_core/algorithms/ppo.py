@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import torch
@@ -20,7 +21,7 @@ from rl_core.config.section import Section
 from rl_core.learning.learner import AdvantageSettings, Metrics, Objective, read_schedules
 from rl_core.learning.segments import cut_segments, without_padding
 from rl_core.module.rl_module import RLModule
-from rl_core.ops.losses import LossCoefficients, clipped_actor_critic_loss
+from rl_core.ops.losses import KnownGradients, LossCoefficients, Terms, clipped_terms, differentiable
 from rl_core.ops.returns import explained_variance, gae
 from rl_core.records import Batch, Rollout
 from rl_core.tree import tree_map
@@ -130,22 +131,11 @@ def prepare(
 
 def loss(module: RLModule, batch: Batch, settings: PPOSettings) -> tuple[Tensor, Mapping[str, Tensor]]:
     """Clipped surrogate, value loss and entropy bonus of one minibatch, plus a KL penalty if asked."""
-    dist_inputs, value = module.forward_train(batch.obs, batch.state)
-    if batch.real is not None:
-        dist_inputs, value = without_padding(dist_inputs, value, batch.real)
-    log_prob, entropy = module.distribution.log_prob_and_entropy(dist_inputs, batch.action)
-    advantage = batch.advantage
-    if settings.normalize_advantage and len(advantage) > 1:
-        std, mean = torch.std_mean(advantage)
-        advantage = (advantage - mean) / (std + 1e-8)
     assert isinstance(settings.entropy_coeff, float), "settings_at reads the schedule"
-    terms = clipped_actor_critic_loss(
-        log_prob,
-        entropy,
-        value,
+    terms = partial(
+        clipped_terms,
         behavior_log_prob=batch.behavior_log_prob,
         behavior_value=batch.behavior_value,
-        advantage=advantage,
         value_target=batch.value_target,
         coefficients=LossCoefficients(
             clip=settings.clip_param,
@@ -154,18 +144,62 @@ def loss(module: RLModule, batch: Batch, settings: PPOSettings) -> tuple[Tensor,
             entropy=settings.entropy_coeff,
         ),
     )
-    total, kl = terms.total, terms.kl
+    total, report, dist_inputs = actor_critic_loss(module, batch, settings, terms, keep_graph=settings.kl_coeff > 0)
     if settings.kl_coeff > 0:
-        exact_kl = module.distribution.kl(batch.behavior_dist_inputs, dist_inputs).mean()
-        total, kl = total + settings.kl_coeff * exact_kl, exact_kl.detach()
-    return total, {
-        "total_loss": total.detach(),
-        "policy_loss": terms.policy,
-        "value_loss": terms.value,
-        "entropy": terms.entropy,
-        "kl": kl,
-        "clip_fraction": terms.clip_fraction,
-    }
+        kl = module.distribution.kl(batch.behavior_dist_inputs, dist_inputs).mean()
+        total = total + settings.kl_coeff * kl
+        report = {**report, "total_loss": total.detach(), "kl": kl.detach()}
+    return total, report
+
+
+def actor_critic_loss(
+    module: RLModule,
+    batch: Batch,
+    settings: AdvantageSettings,
+    terms: Callable[..., Terms],
+    *,
+    keep_graph: bool = False,
+) -> tuple[Tensor, Mapping[str, Tensor], Tensor]:
+    """Compute a loss of the probabilities, entropies and values that a module gives a minibatch.
+
+    Where the module knows its gradients no graph is recorded: to walk through one takes more time than the arithmetic
+    at the sizes of PPO's minibatches (256 samples, two layers of 64: 0.9 ms with, 0.55 without). The result is the
+    same to rounding, and can be added to like any other tensor.
+
+    Args:
+        module: Whose parameters are to get gradients.
+        batch: N samples.
+        settings: Of the algorithm.
+        terms: `terms(log_prob, entropy, value, advantage=advantage)`, each `[N]` and without a graph.
+        keep_graph: Whether more terms are computed from the distribution's inputs, which then carry a graph.
+
+    Returns:
+        The loss, the scalars to report, and the distribution's inputs `[N, P]`.
+    """
+    advantage = batch.advantage
+    if settings.normalize_advantage and len(advantage) > 1:
+        std, mean = torch.std_mean(advantage)
+        advantage = (advantage - mean) / (std + 1e-8)
+    terms = partial(terms, advantage=advantage)
+    may_be_known = torch.is_grad_enabled() and batch.real is None and not keep_graph
+    with torch.inference_mode():
+        outputs = module.forward_train_vjp(batch.obs) if may_be_known else None
+    if outputs is not None:
+        with torch.inference_mode():
+            scores = module.distribution.scores(outputs.dist_inputs, batch.action)
+            found = terms(scores.log_prob, scores.entropy, outputs.value)
+            dist_grad = scores.score * found.log_prob_grad.unsqueeze(-1)
+            if found.entropy_grad:
+                dist_grad.add_(scores.entropy_slope(), alpha=found.entropy_grad)
+            grads = outputs.gradients(dist_grad, found.value_grad)
+        total = KnownGradients.apply(found.report["total_loss"], grads, *outputs.parameters)
+        return total, found.report, outputs.dist_inputs
+    dist_inputs, value = module.forward_train(batch.obs, batch.state)
+    if batch.real is not None:
+        dist_inputs, value = without_padding(dist_inputs, value, batch.real)
+    log_prob, entropy = module.distribution.log_prob_and_entropy(dist_inputs, batch.action)
+    total, report = differentiable(terms, log_prob, entropy, value)
+    return total, report, dist_inputs
 
 
 P = TypeVar("P", bound=PPOSettings)

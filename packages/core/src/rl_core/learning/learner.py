@@ -19,6 +19,7 @@ from rl_core.learning.minibatch import minibatches
 from rl_core.learning.optimizer import OptimizerFactory
 from rl_core.learning.schedule import value_at
 from rl_core.module.rl_module import RLModule
+from rl_core.ops import losses
 from rl_core.records import Batch, Rollout, Weights
 from rl_core.tree import tree_leaves, tree_map
 
@@ -193,7 +194,7 @@ class Learner(Generic[S]):
             self.optimizer.zero_grad()
             if is_plain:
                 loss, report = self.objective.loss(self.module, minibatch, settings)
-                loss.backward()  # type: ignore[no-untyped-call]
+                losses.backward(loss)
             else:
                 loss, report = backward.minibatch(self, minibatch, settings)
             reports.append(torch.stack(tuple(report.values())))

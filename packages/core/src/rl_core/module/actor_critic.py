@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from rl_core.config.check import Settings
 from rl_core.module.distribution import distribution_for
 from rl_core.module.encoders import contains_image, dense_network, is_plain_vector, make_encoder, output_layers
-from rl_core.module.networks import Encoder
+from rl_core.module.networks import MLP, Encoder
 from rl_core.module.recurrent import RecurrentBody
-from rl_core.module.rl_module import RLModule
+from rl_core.module.rl_module import RLModule, TrainVJP
 from rl_core.module.settings import ModelSettings
 from rl_core.tree import Tree
 
@@ -113,6 +113,27 @@ class ActorCritic(RLModule):
         outputs = self.policy(features)
         dist_inputs = outputs if self.log_std is None else self.with_log_std(outputs, self.log_std)
         return dist_inputs, self.value(value_features).squeeze(-1)
+
+    def forward_train_vjp(self, obs: Tree) -> TrainVJP | None:
+        """Give the gradients of two plain dense networks on a vector; see `RLModule`."""
+        policy, value, log_std = self.policy, self.value, self.log_std
+        if not (self.is_plain and self._order is None and type(self).forward_train is ActorCritic.forward_train):
+            return None
+        own = policy.vjp(obs) if isinstance(policy, MLP) else None
+        other = value.vjp(obs) if isinstance(value, MLP) else None
+        if own is None or other is None:
+            return None
+        size, free = own.result.shape[-1], [] if log_std is None else [log_std]
+        return TrainVJP(
+            own.result if log_std is None else self.with_log_std(own.result, log_std),
+            other.result.squeeze(-1),
+            [*own.parameters, *other.parameters, *free],
+            lambda dist_grad, value_grad: [
+                *own.gradients(dist_grad[:, :size])[1:],
+                *other.gradients(value_grad.unsqueeze(-1))[1:],
+                *(dist_grad[:, size:].sum(0) for _ in free),
+            ],
+        )
 
     def with_log_std(self, outputs: Tensor, log_std: Tensor) -> Tensor:
         """Complete the policy's outputs with the log standard deviations that do not depend on the observation."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rl_core.module.distribution_base import Distribution, flatten_event, unflatten_event
+from rl_core.module.distribution_base import Distribution, Scores, flatten_event, unflatten_event
 
 _LOGISTIC_EPSILON = 1e-7
 """Keeps uniform numbers off 0 and 1, where the logistic noise would be infinite."""
@@ -62,6 +62,20 @@ class Categorical(_GumbelMax):
         # exp * log rather than softmax * log: finite gradients where a probability underflows to 0.
         entropy = -(log_probs.exp() * log_probs).sum(-1)
         return log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1), entropy
+
+    def scores(self, inputs: Tensor, action: Tensor) -> Scores:
+        """Return them with the derivatives `(1 at the choice) - p` and `-p (log p + H)`, H being the entropy.
+
+        Computed in the transposed `[n, N]`: PyTorch's vectorised loops are over samples then, which are more.
+        """
+        if type(self) is not Categorical or inputs.dim() != 2:
+            return super().scores(inputs, action)
+        log_probs, choice = inputs.t().log_softmax(0), action.unsqueeze(0)
+        probs = log_probs.exp()
+        entropy = (probs * log_probs).sum(0).neg_()
+        score = probs.neg().scatter_add_(0, choice, torch.ones_like(entropy).unsqueeze(0))
+        log_prob = log_probs.gather(0, choice).squeeze(0)
+        return Scores(log_prob, entropy, score.t(), lambda: (log_probs + entropy).mul_(probs).neg_().t())
 
     def kl(self, inputs: Tensor, other_inputs: Tensor) -> Tensor:
         """Return `sum p (log p - log q)` `[...]`."""

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rl_core.tree import Tree
+from rl_core.tree import Tree, tree_map
+
+
+class Scores(NamedTuple):
+    """What a policy-gradient loss needs of a distribution, without a graph."""
+
+    log_prob: Tensor
+    """`[...]`, of the actions."""
+    entropy: Tensor
+    """`[...]`"""
+    score: Tensor
+    """`[..., P]`: derivative of each log probability with respect to its inputs."""
+    entropy_slope: Callable[[], Tensor]
+    """Computes `[..., P]`: derivative of each entropy with respect to its inputs."""
 
 
 class Distribution(ABC):
@@ -55,6 +70,15 @@ class Distribution(ABC):
     def log_prob_and_entropy(self, inputs: Tensor, action: Tree) -> tuple[Tensor, Tensor]:
         """Return both at once, for losses: families override it to share work."""
         return self.log_prob(inputs, action), self.entropy(inputs)
+
+    def scores(self, inputs: Tensor, action: Tree) -> Scores:
+        """Return both without a graph, and their derivatives: here by autograd, in closed form where a family can."""
+        with torch.inference_mode(False), torch.enable_grad():
+            inputs = inputs.clone().detach().requires_grad_()  # a clone, because inference tensors take no part
+            log_prob, entropy = self.log_prob_and_entropy(inputs, tree_map(torch.clone, action))
+            score = torch.autograd.grad(log_prob.sum(), inputs, retain_graph=True)[0]
+            entropy_slope = torch.autograd.grad(entropy.sum(), inputs)[0]
+        return Scores(log_prob.detach(), entropy.detach(), score, lambda: entropy_slope)
 
 
 def flatten_event(action: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rl_core.module.distribution_base import Distribution, flatten_event, unflatten_event
+from rl_core.module.distribution_base import Distribution, Scores, flatten_event, unflatten_event
 
 LOG_STD_BOUNDS = (-20.0, 2.0)
 """Default limits of a log standard deviation, in log action units. Source: Haarnoja et al. 2018, published code."""
@@ -64,6 +64,21 @@ class DiagonalGaussian(Distribution):
         """Return both `[...]`, clamping once."""
         mean, log_std = self.moments(inputs)
         return self._log_density(mean, log_std, flatten_event(action, self.shape)), self._entropy(log_std)
+
+    def scores(self, inputs: Tensor, action: Tensor) -> Scores:
+        """Return them with the derivatives `z / std` and 0 by the mean, `z^2 - 1` and 1 by the log std."""
+        if type(self) is not DiagonalGaussian:
+            return super().scores(inputs, action)
+        mean, log_std = self.moments(inputs)
+        precision = (-log_std).exp()
+        distance = (flatten_event(action, self.shape) - mean).mul_(precision)
+        square = distance.square()
+        log_prob = torch.add(log_std, square, alpha=0.5).sum(-1).neg_().sub_(self.size * _HALF_LOG_TWO_PI)
+        is_free = (inputs[..., self.size :] == log_std).to(inputs.dtype)  # not clamped
+        score = torch.cat((distance.mul_(precision), square.sub_(1.0).mul_(is_free)), -1)
+        return Scores(
+            log_prob, self._entropy(log_std), score, lambda: torch.cat((torch.zeros_like(is_free), is_free), -1)
+        )
 
     def kl(self, inputs: Tensor, other_inputs: Tensor) -> Tensor:
         """Return `sum(log s2 - log s1 + (s1^2 + (m1 - m2)^2) / (2 s2^2) - 0.5)` `[...]`."""

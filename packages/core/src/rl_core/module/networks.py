@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,17 @@ class Encoder(nn.Module):
     """F: how many features come out."""
 
 
+class MLPVJP(NamedTuple):
+    """What an `MLP` computed without a graph, with its vector-Jacobian product."""
+
+    result: Tensor
+    """`[N, F]`, of whatever leading axes."""
+    parameters: Sequence[Tensor]
+    """`weight_0, bias_0, weight_1, ...`"""
+    gradients: Callable[..., list[Any]]
+    """From the gradient of the result to None, for the input's, and those of the parameters."""
+
+
 class MLP(Encoder):
     """A stack of dense layers `[..., sizes[0]] -> [..., sizes[-1]]`, activated between layers.
 
@@ -96,7 +108,7 @@ class MLP(Encoder):
         self.num_features = self.sizes[-1]
         function, last = ACTIVATIONS[activation], len(sizes) - 2
         self.activations = tuple(function if i < last or activate_last else None for i in range(last + 1))
-        self._can_be_one_node = last > 0 and all(function in _FROM_RESULT for function in self.activations)
+        self._is_closed = last > 0 and all(function in _FROM_RESULT for function in self.activations)
         for index, (num_in, num_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
             weight, bias = nn.Parameter(torch.empty(num_out, num_in)), nn.Parameter(torch.empty(num_out))
             if index < last:
@@ -108,22 +120,46 @@ class MLP(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., sizes[0]]` to `[..., sizes[-1]]`."""
-        parameters: Any = tuple(self._parameters.values())  # weight_0, bias_0, weight_1, ...: the order of registration
+        known = self.vjp(x)
+        if known is None:
+            return _apply_layers(self.activations, x, tuple(self._parameters.values()))
+        result = known.result
+        if torch.is_grad_enabled():
+            result = _Layers.apply(self.activations, known, x, *known.parameters)
+        return result if x.dim() == 2 else result.view(*x.shape[:-1], self.num_features)
+
+    def vjp(self, x: Tensor) -> MLPVJP | None:
+        """Compute without a graph, and return what the gradients follow from; None where this has to be left alone.
+
+        That is on other devices than the CPU, in mixed precision, under `torch.func`, when compiled or traced, and
+        where a hook or another class changes what calling this module does.
+        """
+        hooks = self._forward_pre_hooks or self._forward_hooks or self._backward_pre_hooks or self._backward_hooks
         if (
-            self._can_be_one_node
-            and torch.is_grad_enabled()
-            and x.is_cpu
-            and not torch._C._are_functorch_transforms_active()
-            and not torch.compiler.is_compiling()
-            and not torch.is_autocast_enabled("cpu")
+            not self._is_closed
+            or not x.is_cpu
+            or type(self) is not MLP
+            or hooks
+            or self._compiled_call_impl is not None
+            or torch.is_autocast_enabled("cpu")
+            or torch.compiler.is_compiling()
+            or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+            or torch._C._are_functorch_transforms_active()
         ):
-            rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
-            result: Tensor = _Layers.apply(self.activations, rows, *parameters)
-            return result if x.dim() == 2 else result.view(*x.shape[:-1], self.num_features)
-        for activate, weight, bias in zip(self.activations, parameters[::2], parameters[1::2], strict=True):
-            x = functional.linear(x, weight, bias)
-            x = x if activate is None else activate(x)
-        return x
+            return None
+        parameters: Any = tuple(self._parameters.values())  # weight_0, bias_0, weight_1, ...: the order of registration
+        x = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
+        steps, num_samples = [x], len(x)
+        with torch.no_grad():
+            for activate, weight, bias in zip(self.activations, parameters[::2], parameters[1::2], strict=True):
+                if activate is tanh and num_samples * len(bias) > SMALL:
+                    x = torch.addmm(bias, x, weight.t(), beta=-2.0, alpha=-2.0).sigmoid_()
+                    x = torch.rsub(x, 1.0, alpha=2.0)
+                else:
+                    x = torch.addmm(bias, x, weight.t())
+                    x = x if activate is None else (torch.tanh if activate is tanh else activate)(x)
+                steps.append(x)
+        return MLPVJP(x, parameters, partial(_gradients, self.activations, steps, parameters))
 
     def extra_repr(self) -> str:
         """Show the sizes when the module is printed."""
@@ -137,52 +173,62 @@ class _Layers(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, activations: Sequence[Any], x: Tensor, *parameters: Tensor) -> Tensor:
-        """Compute the result, and keep what goes into and comes out of each layer."""
-        steps, num_samples = [x], len(x)
-        for activate, weight, bias in zip(activations, parameters[::2], parameters[1::2], strict=True):
-            if activate is tanh and num_samples * len(bias) > SMALL:
-                x = torch.addmm(bias, x, weight.t(), beta=-2.0, alpha=-2.0).sigmoid_()
-                x = torch.rsub(x, 1.0, alpha=2.0)
-            else:
-                x = torch.addmm(bias, x, weight.t())
-                x = x if activate is None else (torch.tanh if activate is tanh else activate)(x)
-            steps.append(x)
-        ctx.activations = activations
-        ctx.save_for_backward(*parameters, *steps)
-        return x
+    def forward(ctx: Any, activations: Sequence[Any], known: MLPVJP, x: Tensor, *parameters: Tensor) -> Tensor:
+        """Return the result, and keep what differentiating it takes."""
+        ctx.activations, ctx.gradients = activations, known.gradients
+        result = known.result.detach()  # another object: `gradients` holds the first, which must not hold this node
+        ctx.save_for_backward(x, *parameters, result)  # so that changes of any of them in place are noticed
+        return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         """Return the gradients of `x` and the parameters, as far as they are needed."""
-        activations, saved, (_, *needed) = ctx.activations, ctx.saved_tensors, ctx.needs_input_grad
-        num_layers = len(activations)
-        parameters, steps = saved[: 2 * num_layers], saved[2 * num_layers :]
-        grads: list[Tensor | None] = [None] * (1 + 2 * num_layers)  # of x and of the parameters, as in `needed`
-        if torch.is_grad_enabled():  # they are to be differentiated again, so each operation needs its node
-            wanted = {place: of for place, of in enumerate((steps[0], *parameters)) if needed[place]}
-            result = steps[0]
-            for activate, weight, bias in zip(activations, parameters[::2], parameters[1::2], strict=True):
-                result = functional.linear(result, weight, bias)
-                result = result if activate is None else activate(result)
-            found = torch.autograd.grad(result, list(wanted.values()), grad, create_graph=True)
-            for place, gradient in zip(wanted, found, strict=True):
-                grads[place] = gradient
-            return None, *grads
-        for layer in reversed(range(num_layers)):
-            derive, x = _FROM_RESULT[activations[layer]], steps[layer]
-            grad = grad if derive is None else derive(grad, steps[layer + 1])
-            of_weight, of_bias = 2 * layer + 1, 2 * layer + 2
-            if needed[of_weight]:  # the narrower factor first: MKL takes up to six times as long for the other order
-                narrow = grad.shape[1] <= x.shape[1]
-                grads[of_weight] = grad.t() @ x if narrow else (x.t() @ grad).t()
-            if needed[of_bias]:
-                grads[of_bias] = grad.sum(0)
-            if not any(needed[:of_weight]):
-                return None, *grads
-            grad = grad @ parameters[2 * layer]
-        grads[0] = grad
-        return None, *grads
+        (*inputs, _), (_, _, *needed) = ctx.saved_tensors, ctx.needs_input_grad
+        if not torch.is_grad_enabled():
+            x_grad, *grads = ctx.gradients(grad, needed)
+            return None, None, None if x_grad is None else x_grad.view_as(inputs[0]), *grads
+        # They are to be differentiated again, so each operation needs its node.
+        wanted = [tensor for tensor, is_needed in zip(inputs, needed, strict=True) if is_needed]
+        result = _apply_layers(ctx.activations, inputs[0], inputs[1:])
+        found = iter(torch.autograd.grad(result, wanted, grad.view_as(result), create_graph=True))
+        return None, None, *(next(found) if is_needed else None for is_needed in needed)
+
+
+def _apply_layers(activations: Sequence[Any], x: Tensor, parameters: Sequence[Any]) -> Tensor:
+    """Apply dense layers with a node for each operation."""
+    for activate, weight, bias in zip(activations, parameters[::2], parameters[1::2], strict=True):
+        x = functional.linear(x, weight, bias)
+        x = x if activate is None else activate(x)
+    return x
+
+
+def _gradients(
+    activations: Sequence[Any],
+    steps: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    grad: Tensor,
+    needed: Sequence[bool] | None = None,
+) -> list[Any]:
+    """Return the gradients of the input `steps[0]` and the parameters as far as `needed`, by default of the latter.
+
+    `steps` also holds what came out of each layer; `grad` is the gradient of the last.
+    """
+    needed = needed or (False, *(True for _ in parameters))
+    grads: list[Tensor | None] = [None] * len(needed)
+    for layer in reversed(range(len(activations))):
+        derive, x = _FROM_RESULT[activations[layer]], steps[layer]
+        grad = grad if derive is None else derive(grad, steps[layer + 1])
+        of_weight, of_bias = 2 * layer + 1, 2 * layer + 2
+        if needed[of_weight]:  # the narrower factor first: MKL takes up to six times as long for the other order
+            narrow = grad.shape[1] <= x.shape[1]
+            grads[of_weight] = grad.t() @ x if narrow else (x.t() @ grad).t()
+        if needed[of_bias]:
+            grads[of_bias] = grad.sum(0)
+        if not any(needed[:of_weight]):
+            return grads
+        grad = grad @ parameters[2 * layer]
+    grads[0] = grad
+    return grads
 
 
 class NormedMLP(Encoder):

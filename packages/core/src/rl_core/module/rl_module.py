@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 from gymnasium import spaces
 from torch import Tensor, nn
@@ -11,6 +12,19 @@ from torch import Tensor, nn
 from rl_core.config.check import Settings
 from rl_core.module.distribution import Distribution, distribution_for
 from rl_core.tree import Tree, tree_leaves
+
+
+class TrainVJP(NamedTuple):
+    """Outputs of a module for training, without a graph, and what the gradients of its parameters follow from."""
+
+    dist_inputs: Tensor
+    """`[N, P]`"""
+    value: Tensor
+    """`[N]`"""
+    parameters: Sequence[Tensor]
+    """What gets gradients."""
+    gradients: Callable[[Tensor, Tensor], Sequence[Tensor]]
+    """From the gradients of both to those of the parameters."""
 
 
 class RLModule(nn.Module, ABC):
@@ -132,3 +146,10 @@ class RLModule(nn.Module, ABC):
         """
         dist_inputs, _ = self.forward_policy(obs, state)
         return dist_inputs, self.forward_value(obs, state)
+
+    def forward_train_vjp(self, obs: Tree) -> TrainVJP | None:
+        """Compute `forward_train` without a graph, together with its vector-Jacobian product; None to leave it be.
+
+        Only a matter of speed: where a module knows its gradients, losses need not record a graph and walk it back.
+        """
+        return None
