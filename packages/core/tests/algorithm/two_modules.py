@@ -21,7 +21,7 @@ from rl_core.connect.required import ActionToEnv
 from rl_core.learning.optimizer import optimizer_factory
 from rl_core.module.spec import ModuleSpec
 from rl_core.rng import stream_seed
-from rl_core.sampling.columns import RolloutColumns, row_of
+from rl_core.sampling.columns import RolloutColumns, rows_of
 from rl_core.sampling.episodes import EpisodeCounter, EpisodeStats
 from rl_core.sampling.join import join_rollouts
 from rl_core.sampling.protocol import SingleRunner
@@ -138,8 +138,9 @@ class TwoRunner(SingleRunner):
         step = self.step_ or self.env.reset(self.seed)
         columns = {side: RolloutColumns(part_of(step, side), self.num_steps) for side in SIDES}
         with torch.inference_mode():
+            inputs = {side: rows_of(columns[side].inputs, self.num_steps) for side in SIDES}
             for time in range(self.num_steps):
-                rows = {side: row_of(columns[side].inputs, time) for side in SIDES}
+                rows = {side: inputs[side][time] for side in SIDES}
                 decisions, actions = self.decide(rows, self.generator)
                 step = self.env.step(actions)
                 for side in SIDES:

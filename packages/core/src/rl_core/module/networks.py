@@ -120,13 +120,15 @@ class MLP(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., sizes[0]]` to `[..., sizes[-1]]`."""
-        known = self.vjp(x)
-        if known is None:
-            return _apply_layers(self.activations, x, tuple(self._parameters.values()))
-        result = known.result
-        if torch.is_grad_enabled():
-            result = _Layers.apply(self.activations, known, x, *known.parameters)
-        return result if x.dim() == 2 else result.view(*x.shape[:-1], self.num_features)
+        known = self.vjp(x) if torch.is_grad_enabled() else None
+        if known is not None:
+            result: Tensor = _Layers.apply(self.activations, known, x, *known.parameters)
+            return result if x.dim() == 2 else result.view(*x.shape[:-1], self.num_features)
+        parameters: Any = tuple(self._parameters.values())  # weight_0, bias_0, weight_1, ...: the order of registration
+        for activate, weight, bias in zip(self.activations, parameters[::2], parameters[1::2], strict=True):
+            x = functional.linear(x, weight, bias)
+            x = x if activate is None else activate(x)
+        return x
 
     def vjp(self, x: Tensor) -> MLPVJP | None:
         """Compute without a graph, and return what the gradients follow from; None where this has to be left alone.
@@ -147,7 +149,7 @@ class MLP(Encoder):
             or torch._C._are_functorch_transforms_active()
         ):
             return None
-        parameters: Any = tuple(self._parameters.values())  # weight_0, bias_0, weight_1, ...: the order of registration
+        parameters: Any = tuple(self._parameters.values())
         x = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
         steps, num_samples = [x], len(x)
         with torch.no_grad():
@@ -189,17 +191,12 @@ class _Layers(torch.autograd.Function):
             return None, None, None if x_grad is None else x_grad.view_as(inputs[0]), *grads
         # They are to be differentiated again, so each operation needs its node.
         wanted = [tensor for tensor, is_needed in zip(inputs, needed, strict=True) if is_needed]
-        result = _apply_layers(ctx.activations, inputs[0], inputs[1:])
+        result = inputs[0]
+        for activate, weight, bias in zip(ctx.activations, inputs[1::2], inputs[2::2], strict=True):
+            result = functional.linear(result, weight, bias)
+            result = result if activate is None else activate(result)
         found = iter(torch.autograd.grad(result, wanted, grad.view_as(result), create_graph=True))
         return None, None, *(next(found) if is_needed else None for is_needed in needed)
-
-
-def _apply_layers(activations: Sequence[Any], x: Tensor, parameters: Sequence[Any]) -> Tensor:
-    """Apply dense layers with a node for each operation."""
-    for activate, weight, bias in zip(activations, parameters[::2], parameters[1::2], strict=True):
-        x = functional.linear(x, weight, bias)
-        x = x if activate is None else activate(x)
-    return x
 
 
 def _gradients(

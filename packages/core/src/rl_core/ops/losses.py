@@ -98,7 +98,16 @@ def clipped_terms(
     clipped_ratio = ratio.clamp(1.0 - clip, 1.0 + clip)
     clipped = clipped_ratio * advantage
     log_prob_grad = surrogate.masked_fill(surrogate > clipped, 0.0).mul_(-scale)
-    value_error, value_slope = _value_error(value, behavior_value, value_target, value_clip)
+    value_error = value_slope = value - value_target
+    if value_clip is not None:
+        change = value - behavior_value
+        clipped_change = change.clamp(-value_clip, value_clip)
+        clipped_error = behavior_value + clipped_change - value_target
+        # Where nothing was clipped both errors are the same but for rounding, which must not decide about the gradient.
+        plain_wins = (change == clipped_change) | (value_error.square() >= clipped_error.square())
+        # Where the clipped term is larger it is constant in `value`.
+        value_slope = torch.where(plain_wins, value_error, 0.0)
+        value_error = torch.where(plain_wins, value_error, clipped_error)
     value_grad = value_slope * (2.0 * value_coeff * scale)
     surrogate_loss, is_clipped = torch.minimum(surrogate, clipped).neg_(), ratio.ne(clipped_ratio)
     columns_of_means = (surrogate_loss, value_error.square(), entropy, ratio.sub_(log_ratio).sub_(1.0), is_clipped)
@@ -192,19 +201,3 @@ def backward(loss: Tensor) -> None:
         torch._foreach_add_([tensor.grad for tensor in node.tensors], node.gradients)
     else:
         loss.backward()  # type: ignore[no-untyped-call]
-
-
-def _value_error(
-    value: Tensor, behavior_value: Tensor, value_target: Tensor, value_clip: float | None
-) -> tuple[Tensor, Tensor]:
-    """What the value loss squares `[N]`, the larger of both errors if clipped, and half the square's gradient `[N]`."""
-    error = value - value_target
-    if value_clip is None:
-        return error, error
-    change = value - behavior_value
-    clipped_change = change.clamp(-value_clip, value_clip)
-    clipped_error = behavior_value + clipped_change - value_target
-    # Where nothing was clipped both errors are the same but for rounding, which must not decide about the gradient.
-    plain_wins = (change == clipped_change) | (error.square() >= clipped_error.square())
-    # Where the clipped term is larger it is constant in `value`.
-    return torch.where(plain_wins, error, clipped_error), torch.where(plain_wins, error, 0.0)

@@ -18,7 +18,7 @@ from rl_core.errors import BadObservationError, CheckpointError, EnvError
 from rl_core.policy import Policy, PolicyState, restart_state
 from rl_core.records import Decision, Rollout, Step, Tree, Weights
 from rl_core.sampling.bad_observations import ObservationGuard
-from rl_core.sampling.columns import RolloutColumns, row_of
+from rl_core.sampling.columns import RolloutColumns, rows_of
 from rl_core.sampling.episodes import Episode, EpisodeCounter, EpisodeStats
 from rl_core.sampling.evaluate import evaluate
 from rl_core.sampling.join import join_rollouts, split_rollout
@@ -85,7 +85,7 @@ class EnvRunner(SingleRunner):
         num_steps, policy = self.num_steps, self.policy
         module, distribution = policy.module, policy.module.distribution
         columns = RolloutColumns(self._kept or step, num_steps)
-        noise = distribution.noise((num_steps, self.env.num_envs), self.generator)
+        noise = rows_of(distribution.noise((num_steps, self.env.num_envs), self.generator), num_steps)
         state, connectors, memory = self._state.module, self._state.connectors, self._state.action_memory
         if recurrent := state != ():
             columns.states.append(state)
@@ -95,10 +95,11 @@ class EnvRunner(SingleRunner):
             first[0] = step.first
             history = policy.obs_chain.history(connectors, self._split, first)
         with torch.inference_mode():
+            own = rows_of(columns.inputs, num_steps)
             for time in range(num_steps):
-                inputs = tree_map(as_tensor, step.obs) if rebuilds else row_of(columns.inputs, time)
+                inputs = tree_map(as_tensor, step.obs) if rebuilds else own[time]
                 dist_inputs, state = module.forward_policy(inputs, state)
-                action = distribution.sample(dist_inputs, row_of(noise, time))
+                action = distribution.sample(dist_inputs, noise[time])
                 memory, env_action = policy.action_chain(memory, action, step.first)
                 raw = self.env.step(env_action)
                 kept, step, reward = raw, raw, raw.reward

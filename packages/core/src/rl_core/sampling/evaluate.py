@@ -11,7 +11,7 @@ from rl_core.errors import EnvError
 from rl_core.policy import Policy, restart_state
 from rl_core.records import Step
 from rl_core.sampling.bad_observations import ObservationGuard
-from rl_core.sampling.columns import allocate, row_of, write
+from rl_core.sampling.columns import allocate, rows_of, write
 from rl_core.sampling.episodes import EpisodeStats
 from rl_core.tree import tree_map
 
@@ -60,7 +60,7 @@ def evaluate(
     raw = env.reset(seed)
     connectors, step = guard(connect, raw) if guard else connect(raw)
     row = allocate(step.obs, 1)
-    inputs = tree_map(torch.from_numpy, row)
+    (inputs,) = rows_of(tree_map(torch.from_numpy, row), 1)
     open_return, open_length = np.zeros(num_slots), np.zeros(num_slots, np.int64)
     num_broken = np.zeros(num_slots, np.int64)
     returns: list[np.ndarray] = []
@@ -68,7 +68,7 @@ def evaluate(
     with torch.inference_mode():
         while share.any():
             write(row, 0, step.obs)
-            dist_inputs, module_state = module.forward_policy(row_of(inputs, 0), module_state)
+            dist_inputs, module_state = module.forward_policy(inputs, module_state)
             if explore:
                 action = distribution.sample(dist_inputs, distribution.noise((num_slots,), generator))
             else:
