@@ -116,9 +116,9 @@ class ActorCritic(RLModule):
 
     def forward_train_vjp(self, obs: Tree) -> TrainVJP | None:
         """Give the gradients of two plain dense networks on a vector; see `RLModule`."""
-        policy, value, log_std = self.policy, self.value, self.log_std
         if not (self.is_plain and self._order is None and type(self).forward_train is ActorCritic.forward_train):
             return None
+        policy, value, log_std = self.policy, self.value, self.log_std
         own = policy.vjp(obs) if isinstance(policy, MLP) else None
         other = value.vjp(obs) if isinstance(value, MLP) else None
         if own is None or other is None:
