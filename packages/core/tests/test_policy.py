@@ -272,3 +272,11 @@ def test_an_instance_given_as_module_keeps_the_parts_that_only_a_learner_needs()
     policy = make_policy(ModuleSpec(module_class=module, model_config={}))
     assert hasattr(module, "critic")
     assert torch.equal(policy.build_module(seed=0).critic.weight, module.critic.weight)
+
+
+def test_an_observation_that_makes_numbers_nan_is_refused():
+    policy = make_policy()
+    with pytest.raises(ValueError, match="act: the module gave NaN for this observation. Look for NaN in it"):
+        policy.act(np.array([np.nan, 0.0], np.float32))
+    action, _ = policy.act(OBS)
+    assert action in range(5, 8)

@@ -138,7 +138,8 @@ class Policy:
             An action of `action_space` (a plain int for Discrete), and the state for the next call.
 
         Raises:
-            ValueError: the observation does not have the shape of the observation space, or the state is none.
+            ValueError: the observation does not have the shape of the observation space, or makes numbers of the
+                module NaN, as NaN in it or a mask that forbids every action do; or the state is none.
             BadObservationError: a connector cannot use it.
         """
         state = self.initial_state() if state is None else state
@@ -148,6 +149,12 @@ class Policy:
         connectors, step = self.obs_chain(state.connectors, step)
         with torch.inference_mode():
             dist_inputs, module_state = self.module.forward_policy(tree_map(as_tensor, step.obs), state.module)
+            lowest = dist_inputs.min().item()
+            if lowest != lowest:  # NaN
+                raise ValueError(
+                    "act: the module gave NaN for this observation. Look for NaN in it, or for an action mask in it "
+                    "that forbids every action."
+                )
             distribution = self.module.distribution
             if explore or self.module.always_explores:
                 action = distribution.sample(dist_inputs, distribution.noise((1,), self._generator))

@@ -91,6 +91,18 @@ def test_evaluation_inside_a_training_step_does_not_log_either():
     assert EvaluatesInItsStep(make_config()).train()[key] == make_config().build().train()[key]
 
 
+def test_a_key_that_every_result_has_is_not_replaced():
+    class Careless(Callbacks):
+        def on_sample_end(self, *, metrics, **kwargs):
+            metrics.log_value("env_steps", 1.0)
+
+    config = PPOConfig().environment(CountdownEnv).training(train_batch_size_per_learner=32, minibatch_size=32)
+    algorithm = config.callbacks(callbacks_class=Careless).build()
+    with pytest.raises(ValueError, match=r"metrics: \['env_steps'\] were logged, but every result has them"):
+        algorithm.train()
+    algorithm.stop()
+
+
 def test_a_failed_training_step_leaves_no_logger_in_use():
     class Fails(Base):
         def training_step(self):

@@ -124,6 +124,19 @@ def test_a_name_that_the_result_lacks_is_refused_at_the_first_result(tmp_path):
         PPOConfig().checkpointing(checkpoint_score_order="best")
 
 
+def test_the_score_of_an_evaluation_that_is_never_made_is_refused(tmp_path):
+    name, unknown = "evaluation/episode_return_mean", {"evaluation/episode_return_mean": math.nan}
+    algorithm = Counting(checkpoint_frequency=1, checkpoint_score_attribute=name)
+    keeper = CheckpointKeeper(algorithm, tmp_path)
+    with pytest.raises(ConfigError, match=r"is never known, because this run does not evaluate. Set evaluation\("):
+        keeper.after_iteration(unknown)
+    keeper.after_iteration({name: 3.0})  # somebody evaluated all the same
+    algorithm.config.evaluation(evaluation_interval=5)
+    algorithm.iteration += 1
+    keeper.after_iteration(unknown)  # not yet
+    assert str(keeper.best())[-1] == "0"
+
+
 def test_one_that_becomes_complete_while_others_are_deleted_stays(tmp_path, monkeypatch):
     """The background finishes at any moment, here right after the keeper has looked."""
     algorithm = Counting(checkpoint_frequency=1, num_to_keep=1, checkpoint_score_attribute="score")

@@ -242,7 +242,8 @@ class Algorithm:
     def _result(self, learner_metrics: Mapping[str, float], elapsed: float) -> dict[str, float]:
         """Compose the result of an iteration."""
         steps = self._iteration_steps
-        return {
+        logged = self.metrics.reduce(elapsed)
+        result = {
             "training_iteration": self.iteration,
             "env_steps": self.env_steps,
             "env_steps_per_s": steps / elapsed,
@@ -259,8 +260,11 @@ class Algorithm:
             **learner_metrics,
             **self.evaluator.figures,
             **{f"timers/{name}": seconds for name, seconds in self._timers.items()},
-            **self.metrics.reduce(elapsed),
         }
+        if not logged.keys().isdisjoint(result):
+            taken = sorted(logged.keys() & result.keys())
+            raise ValueError(f"metrics: {taken} were logged, but every result has them of its own. Use other keys.")
+        return result | logged
 
     def evaluate(self, *, num_episodes: int | None = None, explore: bool | None = None) -> dict[str, float]:
         """Play whole episodes in separate envs with the newest weights.

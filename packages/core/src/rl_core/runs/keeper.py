@@ -52,7 +52,8 @@ class CheckpointKeeper:
             may_save: False for an iteration after which none shall be saved.
 
         Raises:
-            ConfigError: the result has no figure that `checkpoint_score_attribute` names, or it is no number.
+            ConfigError: the result has no figure that `checkpoint_score_attribute` names, it is no number, or it is
+                one of evaluations that are never made.
             CheckpointError: the checkpoint before could not be written, or the folder has some of another run.
         """
         self._result = result
@@ -121,6 +122,14 @@ class CheckpointKeeper:
             raise CheckpointError(
                 f"{self._folder.location} has checkpoints of another run: {self._foreign[0]}, but this one went on "
                 f"from iteration {self._begun}. Restore that checkpoint before you go on, or give another folder."
+            )
+        attribute = self._settings.checkpoint_score_attribute
+        evaluation = self._algorithm.config.evaluation.settings
+        of_evaluation = isinstance(attribute, str) and attribute.startswith("evaluation/")
+        if of_evaluation and math.isnan(score) and not evaluation.evaluation_interval:
+            raise ConfigError(
+                f"checkpointing.checkpoint_score_attribute: {attribute!r} is never known, because this run does not "
+                "evaluate. Set evaluation(evaluation_interval=...), or choose another figure."
             )
         name = f"iteration_{self._algorithm.iteration:06d}"
         if name not in self._names():
