@@ -7,6 +7,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -120,9 +121,11 @@ class MLP(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., sizes[0]]` to `[..., sizes[-1]]`."""
-        known = self.vjp(x) if torch.is_grad_enabled() else None
+        known = self.vjp(x) if torch.is_grad_enabled() or x.numel() > SMALL else None  # it pays for many samples only
         if known is not None:
-            result: Tensor = _Layers.apply(self.activations, known, x, *known.parameters)
+            result = known.result
+            if torch.is_grad_enabled():
+                result = _Layers.apply(self.activations, known, x, *known.parameters)
             return result if x.dim() == 2 else result.view(*x.shape[:-1], self.num_features)
         parameters: Any = tuple(self._parameters.values())  # weight_0, bias_0, weight_1, ...: the order of registration
         for activate, weight, bias in zip(self.activations, parameters[::2], parameters[1::2], strict=True):
@@ -133,12 +136,13 @@ class MLP(Encoder):
     def vjp(self, x: Tensor) -> MLPVJP | None:
         """Compute without a graph, and return what the gradients follow from; None where this has to be left alone.
 
-        That is on other devices than the CPU, in mixed precision, under `torch.func`, when compiled or traced, and
-        where a hook or another class changes what calling this module does.
+        That is for tensors of other kinds or on other devices, in mixed precision, under `torch.func`, when compiled or
+        traced, and where a hook or another class changes what calling this module does.
         """
         hooks = self._forward_pre_hooks or self._forward_hooks or self._backward_pre_hooks or self._backward_hooks
         if (
             not self._is_closed
+            or type(x) is not Tensor
             or not x.is_cpu
             or type(self) is not MLP
             or hooks
@@ -151,15 +155,15 @@ class MLP(Encoder):
             return None
         parameters: Any = tuple(self._parameters.values())
         x = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
-        steps, num_samples = [x], len(x)
+        steps = [x]
         with torch.no_grad():
             for activate, weight, bias in zip(self.activations, parameters[::2], parameters[1::2], strict=True):
-                if activate is tanh and num_samples * len(bias) > SMALL:
-                    x = torch.addmm(bias, x, weight.t(), beta=-2.0, alpha=-2.0).sigmoid_()
-                    x = torch.rsub(x, 1.0, alpha=2.0)
-                else:
-                    x = torch.addmm(bias, x, weight.t())
-                    x = x if activate is None else (torch.tanh if activate is tanh else activate)(x)
+                x = functional.linear(x, weight, bias)
+                if activate is tanh and x.dtype == torch.float32:
+                    array = x.numpy()
+                    np.tanh(array, out=array)
+                elif activate is not None:
+                    x = activate(x)
                 steps.append(x)
         return MLPVJP(x, parameters, partial(_gradients, self.activations, steps, parameters))
 

@@ -176,7 +176,7 @@ class KnownGradients(torch.autograd.Function):
     def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *tensors: Tensor) -> Tensor:
         """Return the value, and keep the gradients."""
         ctx.gradients, ctx.tensors = gradients, tensors
-        return value.clone()
+        return value.detach()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
