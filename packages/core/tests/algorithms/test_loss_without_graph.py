@@ -138,6 +138,26 @@ def test_a_graph_is_recorded_where_more_terms_need_it_and_the_loss_can_be_added_
     torch.testing.assert_close(gradients(ours), gradients(theirs), atol=2e-6, rtol=2e-5)
 
 
+def test_the_loss_can_be_added_to_in_place():
+    module = module_of()
+    batch = batch_for(module)
+    total, *_ = actor_critic_loss(module, batch, SETTINGS, clipped(batch))
+    total += module.policy.bias_0.sum()
+    backward(total)
+    alone = module_of()
+    backward(actor_critic_loss(alone, batch, SETTINGS, clipped(batch))[0])
+    torch.testing.assert_close(module.policy.bias_0.grad, alone.policy.bias_0.grad + 1.0)
+
+
+def test_values_that_would_broadcast_are_refused():
+    module = module_of()
+    batch = batch_for(module)
+    log_prob, entropy, value = torch.zeros(3, N)
+    for name, terms in (("PPO", clipped(batch)), ("A2C", policy_gradient(batch))):
+        with pytest.raises(ValueError, match=rf"{name} loss: value has shape \(48, 1\), expected \[N\] = \(48,\)"):
+            terms(log_prob, entropy, value.unsqueeze(-1), advantage=batch.advantage)
+
+
 def test_gradients_add_up_over_minibatches():
     module = module_of()
     batch = batch_for(module)

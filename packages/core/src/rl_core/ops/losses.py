@@ -138,8 +138,16 @@ def policy_gradient_terms(
 
     `total = -mean(advantage * log_prob) + c_value * mean((value - value_target)^2) - c_entropy * mean(entropy)`
 
+    Raises:
+        ValueError: log probabilities and values differ in shape; they would broadcast.
+
     Source: Mnih et al. 2016, section 4.
     """
+    if value.shape != log_prob.shape:
+        raise ValueError(
+            f"A2C loss: value has shape {tuple(value.shape)}, expected [N] = {tuple(log_prob.shape)} as log_prob has. "
+            "A module's forward_value must return [...], without a last axis of 1."
+        )
     scale = 1.0 / log_prob.numel()
     error, log_ratio = value - value_target, log_prob - behavior_log_prob
     columns_of_means = (advantage * log_prob, error.square(), entropy, log_ratio.exp().sub_(log_ratio).sub_(1.0))
@@ -176,7 +184,7 @@ class KnownGradients(torch.autograd.Function):
     def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *tensors: Tensor) -> Tensor:
         """Return the value, and keep the gradients."""
         ctx.gradients, ctx.tensors = gradients, tensors
-        return value.detach()
+        return value.clone()  # also where it was computed in inference mode, this one may be changed in place
 
     @staticmethod
     @torch.autograd.function.once_differentiable
