@@ -159,7 +159,7 @@ class MLP(Encoder):
         with torch.no_grad():
             for activate, weight, bias in zip(self.activations, parameters[::2], parameters[1::2], strict=True):
                 x = functional.linear(x, weight, bias)
-                if activate is tanh and x.dtype == torch.float32:
+                if activate is tanh and x.dtype == torch.float32:  # 6 us in numpy for 256 x 64, 14 in `tanh` above
                     array = x.numpy()
                     np.tanh(array, out=array)
                 elif activate is not None:
