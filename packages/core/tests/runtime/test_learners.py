@@ -70,7 +70,7 @@ def learners_of(hosts, config, runner):
 
 def learn_together(hosts, runner, rollout):
     """Let both learn from their shares; returns the figures of each and the weights of the first."""
-    answers = on_both(hosts, "update", [(pack(part),) for part in runner.split(rollout, 2)])
+    answers = on_both(hosts, "update", [(pack(part).joined(),) for part in runner.split(rollout, 2)])
     updates = [unpack(answer) for answer in answers]
     return [update.metrics for update in updates], updates[0].weights
 

@@ -1,8 +1,11 @@
 """What travels between processes arrives as it was, and may be written to."""
 
 import dataclasses
+import enum
+from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -32,7 +35,7 @@ class Record:
 def test_records_arrive_as_they_were(kinds, size, other):
     tensors = {str(n): (10 * torch.rand(shape)).to(dtype) for n, (dtype, shape) in enumerate(kinds)}
     record = Record(tensors, np.arange(size, dtype=np.int16), other)
-    found = unpack(pack(record))
+    found = unpack(pack(record).joined())
     assert found.other == other
     np.testing.assert_array_equal(found.array, record.array)
     assert found.tensors.keys() == tensors.keys()
@@ -46,8 +49,8 @@ def test_records_arrive_as_they_were(kinds, size, other):
 
 def test_views_and_parameters_arrive_as_plain_tensors_of_their_own():
     whole = torch.arange(12.0).view(3, 4)
-    packed = pack((whole[:, 1:3].t(), torch.nn.Parameter(torch.ones(2)), whole.t()))
-    packed.flags.writeable = False  # as Ray gives it
+    packed = pack((whole[:, 1:3].t(), torch.nn.Parameter(torch.ones(2)), whole.t())).joined()
+    assert not packed.flags.writeable, "as Ray gives it"
     view, parameter, transposed = unpack(packed)
     assert torch.equal(view, whole[:, 1:3].t())
     assert type(parameter) is torch.Tensor
@@ -56,9 +59,107 @@ def test_views_and_parameters_arrive_as_plain_tensors_of_their_own():
     assert torch.equal(unpack(packed)[0], whole[:, 1:3].t())
 
 
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Doubled:
+    """Is more than its fields."""
+
+    value: int
+
+    def __reduce__(self):
+        return Doubled, (2 * self.value,)
+
+
+@dataclasses.dataclass
+class Open:
+    value: int
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        (),
+        [],
+        {},
+        (1, (2,)),
+        [None, True, 1 << 80, -0.5, float("inf"), "ä\udc80", b"\0"],
+        {"a": [{3: ()}], 4: {None: 1.0}},
+        {("agent", 0): np.arange(3)},
+        {Colour.RED: Colour.RED},
+        {np.int64(3): np.float32(2.5)},
+        OrderedDict(a=1),
+        Point(1, 2),
+        Record({}, None, Open(3)),
+        Open(Point(1, 2)),
+        {1, 2},
+        frozenset({"a"}),
+        3 + 4j,
+        Path("a/b"),
+        ValueError("what"),
+    ],
+    ids=repr,
+)
+def test_whatever_stands_in_a_record_arrives_as_it_was(value):
+    found = unpack(pack([value]).joined())[0]
+    assert repr(found) == repr(value)
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array(5.0),
+        np.zeros((0, 3), np.float32),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.arange(12)[::-2],
+        np.arange(3, dtype=">i4"),
+        np.array([1 + 2j]),
+        np.array(["a", "bc"]),
+        np.array(["2026-01-01"], "datetime64[D]"),
+        np.array([None, "a"], object),
+        np.zeros(2, [("x", "f4"), ("y", "i8")]),
+        np.ma.masked_array([1, 2], [True, False]),
+    ],
+    ids=lambda array: f"{array.dtype}{array.shape}",
+)
+def test_arrays_of_every_kind_arrive_and_may_be_written_to(array):
+    found = unpack(pack({"a": array}).joined())["a"]
+    assert (type(found), found.dtype, found.shape) == (type(array), array.dtype, array.shape)
+    assert found.tolist() == array.tolist()
+    assert found.flags.writeable
+
+
+def test_a_type_that_numpy_has_not_arrives():
+    tensor = torch.tensor([1.0, -2.0]).to(torch.float8_e4m3fn)
+    found = unpack(pack(tensor).joined())
+    assert found.dtype == tensor.dtype
+    assert torch.equal(found.float(), tensor.float())
+
+
+def test_records_with_a_word_in_how_they_are_copied_are_asked():
+    assert unpack(pack((Doubled(3),)).joined()) == (Doubled(6),)
+
+
+def test_a_record_that_only_a_script_has_arrives():
+    @dataclasses.dataclass(frozen=True, slots=True)
+    class Local:
+        value: Any
+
+    found = unpack(pack(Local(np.arange(3))).joined())
+    assert found.value.tolist() == [0, 1, 2]
+
+
 def test_what_is_no_record_arrives_as_it_was():
     module = torch.nn.Linear(2, 3)
-    found, function = unpack(pack_any((module, lambda: module.weight.sum())))
+    found, function = unpack(pack_any((module, lambda: module.weight.sum())).joined())
     assert isinstance(found.weight, torch.nn.Parameter)
     assert torch.equal(found.weight, module.weight)
     function().backward()
@@ -68,7 +169,7 @@ def test_what_only_a_script_has_is_sent_along():
     def double(value):
         return 2 * value
 
-    function, tensor = unpack(pack((double, torch.ones(3))))
+    function, tensor = unpack(pack((double, torch.ones(3))).joined())
     assert function(4) == 8
     assert torch.equal(tensor, torch.ones(3))
 
@@ -85,10 +186,10 @@ def test_it_crosses_ray_in_one_piece():
     @ray.remote
     def shifted(packed):
         record = unpack(packed)
-        return pack(dataclasses.replace(record, array=record.array + 1))
+        return pack(dataclasses.replace(record, array=record.array + 1)).joined()
 
     ray.cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])
     record = Record({"a": torch.arange(40_000.0)}, np.arange(3), None)
-    found = unpack(ray.get(shifted.remote(pack(record))))
+    found = unpack(ray.get(shifted.remote(pack(record).joined())))
     assert torch.equal(found.tensors["a"], record.tensors["a"])
     assert found.array.tolist() == [1, 2, 3]

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from rl_core.errors import WorkerError
 from rl_core.runtime.line import Line, Memory
-from rl_core.runtime.packing import Bytes, pack, pack_any
+from rl_core.runtime.packing import Bytes, Packed, pack, pack_any
 from rl_core.runtime.session import cause_of
 
 SMALL = 65_536
@@ -27,7 +27,7 @@ class Publication:
 
     def __init__(self, weights: Any) -> None:
         """Pack weights."""
-        self._packed = pack(weights)
+        self._packed = pack(weights).joined()
 
     @cached_property
     def memory(self) -> Memory:
@@ -48,7 +48,7 @@ class Channel(Protocol):
     def fileno(self) -> int:
         """What can be read from when an answer has come, or none will come any more."""
 
-    def ask(self, request: Bytes, publication: Publication | None) -> None:
+    def ask(self, request: Packed, publication: Publication | None) -> None:
         """Send a request, see `request_of`, for after the runner has taken weights, if any are given."""
 
     def receive(self) -> Bytes:
@@ -68,7 +68,7 @@ class Channel(Protocol):
         """Free what is of this process."""
 
 
-def request_of(method: str, *arguments: Any) -> Bytes:
+def request_of(method: str, *arguments: Any) -> Packed:
     """Write down that a method of `RunnerActor` is to be called.
 
     Raises:
@@ -78,7 +78,7 @@ def request_of(method: str, *arguments: Any) -> Bytes:
 
 
 @cache
-def _plain(method: str) -> Bytes:
+def _plain(method: str) -> Packed:
     """A request without arguments, which is all that crosses again and again."""
     return pack((method, ()))
 
@@ -105,7 +105,7 @@ class LineChannel:
         """See `Channel`."""
         return self._line.fileno()
 
-    def ask(self, request: Bytes, publication: Publication | None) -> None:
+    def ask(self, request: Packed, publication: Publication | None) -> None:
         """See `Channel`."""
         memory = None if publication is None else publication.memory
         try:
@@ -160,10 +160,10 @@ class CallChannel:
         """See `Channel`."""
         return self._bell.fileno()
 
-    def ask(self, request: Bytes, publication: Publication | None) -> None:
+    def ask(self, request: Packed, publication: Publication | None) -> None:
         """See `Channel`."""
         argument = None if publication is None else publication.argument
-        answer: Future[Bytes] = self._handle.answer.remote(request, argument).future()
+        answer: Future[Bytes] = self._handle.answer.remote(request.joined(), argument).future()
         self._answers.append(answer)
         answer.add_done_callback(self._ring)
 

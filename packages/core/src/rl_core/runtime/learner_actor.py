@@ -146,16 +146,16 @@ class LearnerActor:
         with logging_to(self._metrics):
             metrics = self.updater.update(unpack(share))
         weights = self.updater.weights() if self._rank == 0 else None
-        return pack(Update(metrics=metrics, weights=weights, logged=self._metrics.take()))
+        return pack(Update(metrics=metrics, weights=weights, logged=self._metrics.take())).joined()
 
     def get_state(self, names: Sequence[str], keys: Collection[str] | None = None) -> Bytes:
         """Return the state of some modules' learners, packed: all with the modules' tensors, or some of its entries."""
         states = {name: self._learners[name].get_state() for name in names}
         if keys is not None:
             own = {name: {key: part for key, part in state.items() if key in keys} for name, state in states.items()}
-            return pack({name: {"learner": state} for name, state in own.items()})
+            return pack({name: {"learner": state} for name, state in own.items()}).joined()
         modules = {name: dict(self._learners[name].module.state_dict()) for name in names}
-        return pack({name: {"tensors": modules[name], "learner": states[name]} for name in names})
+        return pack({name: {"tensors": modules[name], "learner": states[name]} for name in names}).joined()
 
     def set_state(self, state: Bytes) -> None:
         """Take back what `get_state` gave; without the learner's part, only weights and `counters`.
@@ -173,7 +173,7 @@ class LearnerActor:
 
     def weights(self) -> Bytes:
         """Publish the newest weights, packed."""
-        return pack(self.updater.weights())
+        return pack(self.updater.weights()).joined()
 
     def ping(self) -> None:
         """Show that the process lives."""

@@ -153,7 +153,7 @@ class LearnerGroup:
             NonFiniteError: see `Learner.update`.
             WorkerError: a learner was lost and may not be replaced, or was lost again and again.
         """
-        parts = [pack(part) for part in self._runner.split(rollout, len(self._handles))]
+        parts = [pack(part).joined() for part in self._runner.split(rollout, len(self._handles))]
         try:
             # Several learners wait for each other, and tell when one is missing.
             limit = None if len(parts) > 1 else self._timeout_s
@@ -238,7 +238,8 @@ class LearnerGroup:
             CheckpointError: it does not fit.
         """
         size = len(self._handles)
-        each = [pack({name: _share(own, place, size) for name, own in state.items()}) for place in range(size)]
+        shares = [{name: _share(own, place, size) for name, own in state.items()} for place in range(size)]
+        each = [pack(share).joined() for share in shares]
         self._call("set_state", each, timeout_s=START_TIMEOUT_S)
         counts = [own["learner"]["env_steps"] for own in state.values() if "learner" in own]
         self._env_steps = max(counts, default=self._env_steps)

@@ -11,7 +11,7 @@ from array import array
 from contextlib import suppress
 from pathlib import Path
 
-from rl_core.runtime.packing import Bytes, aligned
+from rl_core.runtime.packing import Bytes, Packed, aligned
 
 SMALL = 65_536
 """Bytes up to which they go through the socket.
@@ -19,6 +19,8 @@ SMALL = 65_536
 Some 200,000 that nobody has read yet fit into it; then a sender waits. Both ends would wait for each other if a runner
 were asked for many more rollouts ahead than `max_requests_in_flight_per_env_runner` may be.
 """
+MOST_PIECES = 512
+"""Of a message that goes through the socket; the system takes 1024."""
 SEND_TIMEOUT_S = 60.0
 """For a process to read what was sent to it before."""
 
@@ -49,28 +51,32 @@ class Line:
     def __init__(self, end: socket.socket) -> None:
         """Send and receive over a connected socket that keeps the bounds of messages."""
         self._socket = end
+        self._free: Bytes | None = None  # for what comes next, made while the other end works on its answer
 
     def fileno(self) -> int:
         """What to wait for until something has come."""
         return self._socket.fileno()
 
-    def send(self, packed: Bytes, attached: Memory | None = None) -> None:
-        """Send bytes, and more that others may be sent, too: both arrive or neither.
+    def send(self, packed: Packed, attached: Memory | None = None) -> None:
+        """Send values, and more that others may be sent, too: both arrive or neither.
 
         Args:
-            packed: More than one byte.
+            packed: The values.
             attached: What goes along.
 
         Raises:
             OSError: the other end is gone, or there is not enough memory.
         """
-        own = Memory(packed) if packed.nbytes > SMALL else None
+        small = packed.nbytes <= SMALL and len(packed.pieces) <= MOST_PIECES
+        own = None if small else Memory(packed.joined())
         descriptors = [memory.descriptor for memory in (own, attached) if memory is not None]
-        message = packed.data if own is None else _IN_MEMORY
+        message = packed.pieces if small else [_IN_MEMORY]
         if descriptors:
-            socket.send_fds(self._socket, [message], descriptors)
+            socket.send_fds(self._socket, message, descriptors)
         else:
-            self._socket.send(message)
+            self._socket.sendmsg(message)
+        if self._free is None:
+            self._free = aligned(SMALL)
 
     def receive(self) -> tuple[Bytes, Bytes | None]:
         """Wait for what was sent next, and return both parts in memory of this process's own.
@@ -79,7 +85,7 @@ class Line:
             EOFError: the other end is gone.
             OSError: this process has too many files open to take it.
         """
-        own = aligned(SMALL)
+        own, self._free = aligned(SMALL) if self._free is None else self._free, None
         size, notes, flags, _ = self._socket.recvmsg_into([own.data], _NOTES)
         if not size:
             raise EOFError("The other end of the line is gone.")

@@ -1,62 +1,77 @@
-"""Records as one array of bytes, which crosses to other processes as it is, and is copied once on arrival.
+"""Records as bytes that cross to other processes as they are, and that tensors and arrays are views of on arrival.
 
 Left to Ray, every tensor would be an entry of its own in the object store's bookkeeping, and every small object of a
-record would go through a pickler written in Python.
+record would go through a pickler written in Python. Python's own pickler takes long to come back into a processor's
+caches when it is used every few milliseconds: a rollout takes a third of its time here, which is in
+`docs/decisions/0011-a-line-to-runners-on-this-machine.md`.
+
+Packed are 8 bytes that say where the header stands, the arrays, each at a multiple of `ALIGNMENT`, and the header:
+what the records look like with all that is no array in it.
 """
 
 from __future__ import annotations
 
-import copyreg
-import io
+import dataclasses
+import importlib
+import marshal
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import torch
 
 ALIGNMENT = 64
-"""Bytes at whose multiples every tensor begins, as allocators have it."""
+"""Bytes at whose multiples every array begins, as allocators have it."""
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-def pack(value: Any) -> Bytes:
-    """Write records into one array: tensors arrive as plain ones, each is written, views of each other as well."""
-    buffers: list[pickle.PickleBuffer] = []
-    try:
-        header = _pickled(pickle.Pickler, value, buffers, _TENSORS)
-    except (pickle.PicklingError, AttributeError, TypeError):  # of a class or function that only the script has
-        from ray import cloudpickle
+class Packed:
+    """Values written down: in pieces, the arrays among them where they stand, until they are sent or joined."""
 
-        buffers.clear()
-        header = _pickled(cloudpickle.Pickler, value, buffers, _TENSORS)
-    return _in_one(header, buffers)
+    def __init__(self) -> None:
+        """Begin with no values."""
+        self.pieces: list[Any] = [b""]
+        """Buffers, one after the other; the first is the place of the header."""
+        self.nbytes = ALIGNMENT
+        """Of all pieces."""
+
+    def add(self, array: np.ndarray) -> int:
+        """Add an array without gaps, and return at which byte it stands."""
+        start, padding = self.nbytes, -array.nbytes % ALIGNMENT
+        self.pieces += (array, _ZEROS[:padding])
+        self.nbytes += array.nbytes + padding
+        return start
+
+    def end(self, header: Any) -> Packed:
+        """Add the header, after all arrays."""
+        written = marshal.dumps(header)
+        self.pieces[0] = self.nbytes.to_bytes(ALIGNMENT, "little")
+        self.pieces.append(written)
+        self.nbytes += len(written)
+        return self
+
+    def joined(self) -> Bytes:
+        """Copy the pieces into one array."""
+        return np.frombuffer(b"".join(self.pieces), np.uint8)
 
 
-def pack_any(value: Any) -> Bytes:
-    """Write whatever Ray could send, as it would arrive: with parameters, and with what only the script has."""
-    from ray import cloudpickle
+def pack(value: Any) -> Packed:
+    """Write down records: tensors arrive as plain ones on the CPU, each is written, views of each other as well.
 
-    buffers: list[pickle.PickleBuffer] = []
-    return _in_one(_pickled(cloudpickle.Pickler, value, buffers, {}), buffers)
+    Raises:
+        Exception: something in it cannot be sent, as a lock.
+    """
+    packed = Packed()
+    return packed.end(_flat(value, packed))
 
 
-def _in_one(header: bytes, buffers: Sequence[pickle.PickleBuffer]) -> Bytes:
-    """Put a pickle and its buffers into one array."""
-    parts = [np.frombuffer(header, np.uint8), *(np.asarray(buffer.raw()) for buffer in buffers)]
-    sizes = [len(parts), *map(len, parts)]
-    index = np.array(sizes, np.int64).view(np.uint8)
-    ends, end = [], len(index)
-    for size in sizes[1:]:
-        start = -(-end // ALIGNMENT) * ALIGNMENT
-        end = start + size
-        ends.append((start, end))
-    packed = np.empty(end, np.uint8)
-    packed[: len(index)] = index
-    for (start, end), part in zip(ends, parts, strict=True):
-        packed[start:end] = part
-    return packed
+def pack_any(value: Any) -> Packed:
+    """Write down whatever Ray could send, as it would arrive: with parameters, and with what only the script has."""
+    return Packed().end(_pickled(value))
 
 
 def unpack(packed: Bytes) -> Any:
@@ -65,14 +80,7 @@ def unpack(packed: Bytes) -> Any:
     if not packed.flags.writeable or _address(packed) % ALIGNMENT:
         own = aligned(len(packed))
         own[:] = packed
-    (num_parts,) = own[:8].view(np.int64)
-    end = 8 * (int(num_parts) + 1)
-    parts: list[Any] = []
-    for size in own[8:end].view(np.int64).tolist():
-        start = -(-end // ALIGNMENT) * ALIGNMENT
-        end = start + size
-        parts.append(own[start:end])
-    return pickle.loads(parts[0], buffers=parts[1:])  # between processes of this run, as all Ray sends
+    return _built(marshal.loads(own[int.from_bytes(own[:8], "little") :].data), own)
 
 
 def aligned(size: int) -> Bytes:
@@ -87,24 +95,97 @@ def _address(array: Bytes) -> int:
     return address
 
 
-def _pickled(kind: Any, value: Any, buffers: list[pickle.PickleBuffer], reducers: Mapping[Any, Any]) -> bytes:
-    file = io.BytesIO()
-    pickler = kind(file, protocol=5, buffer_callback=buffers.append)
-    pickler.dispatch_table = {**copyreg.dispatch_table, **getattr(pickler, "dispatch_table", {}), **reducers}
-    pickler.dump(value)
-    return file.getvalue()
+_ZEROS = bytes(ALIGNMENT)
+_PLAIN = frozenset((type(None), bool, int, float, str, bytes))
+"""What stands in a header as it is; types of users that inherit from them do not."""
+_TUPLE, _ARRAY, _TENSOR, _RECORD, _PICKLE = range(5)
+"""What a tuple in a header begins with."""
+_WORDS = {1: torch.uint8, 2: torch.int16}
+"""By their bytes, how numbers are written whose type numpy has not."""
 
 
-def _reduce(tensor: torch.Tensor) -> tuple[Any, ...]:
-    plain = tensor if tensor.is_cpu and tensor.is_contiguous() else tensor.cpu().contiguous()
-    words: Any = plain.view(torch.int16) if plain.dtype == torch.bfloat16 else plain  # numpy has no bfloat16
-    return _tensor, (pickle.PickleBuffer(words.numpy(force=True)), plain.dtype, tuple(plain.shape))
+def _flat(value: Any, packed: Packed) -> Any:
+    """Write a value's arrays, and return what stands in the header for it."""
+    kind: Any = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is torch.Tensor or kind is torch.nn.Parameter:
+        return _flat_tensor(value, packed)
+    if kind is np.ndarray and value.dtype.kind in "biufc":
+        return _flat_array(_ARRAY, value, packed)
+    if kind is tuple:
+        return (_TUPLE, *[_flat(item, packed) for item in value])
+    if kind is list:
+        return [_flat(item, packed) for item in value]
+    if kind is dict and _PLAIN.issuperset(map(type, value)):
+        return {key: _flat(item, packed) for key, item in value.items()}
+    if record := _record_of(kind):
+        name, fields = record
+        return (_RECORD, name, *[_flat(getattr(value, field), packed) for field in fields])
+    return _pickled(value)
 
 
-def _tensor(buffer: Any, dtype: torch.dtype, shape: Sequence[int]) -> torch.Tensor:
-    if not len(buffer):
-        return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(buffer, dtype=dtype).view(shape)
+def _flat_array(kind: int, array: np.ndarray, packed: Packed) -> tuple[Any, ...]:
+    whole = array if array.flags.c_contiguous else array.copy()
+    return kind, packed.add(whole), whole.dtype.str, whole.shape
 
 
-_TENSORS = {torch.Tensor: _reduce, torch.nn.Parameter: _reduce}
+def _flat_tensor(tensor: torch.Tensor, packed: Packed) -> tuple[Any, ...]:
+    try:
+        return _flat_array(_TENSOR, tensor.numpy(force=True), packed)
+    except TypeError:  # numpy has not its type, such as bfloat16
+        words = tensor.detach().cpu().contiguous().view(_WORDS[tensor.itemsize])
+        return (*_flat_array(_TENSOR, words.numpy(), packed), str(tensor.dtype).removeprefix("torch."))
+
+
+def _pickled(value: Any) -> tuple[int, bytes]:
+    from ray import cloudpickle
+
+    written: bytes = cloudpickle.dumps(value)  # type: ignore[no-untyped-call]
+    return _PICKLE, written
+
+
+def _built(header: Any, own: Bytes) -> Any:
+    """Build a value of what stands in the header for it and of its arrays."""
+    kind = type(header)
+    if kind is dict:
+        return {key: _built(item, own) for key, item in header.items()}
+    if kind is list:
+        return [_built(item, own) for item in header]
+    if kind is not tuple:
+        return header
+    kind = header[0]
+    if kind == _TENSOR:
+        tensor = torch.from_numpy(np.ndarray(header[3], header[2], own, header[1]))
+        return tensor if len(header) == 4 else tensor.view(getattr(torch, header[4]))
+    if kind == _ARRAY:
+        return np.ndarray(header[3], header[2], own, header[1])
+    if kind == _TUPLE:
+        return tuple([_built(item, own) for item in header[1:]])
+    if kind == _PICKLE:
+        return pickle.loads(header[1])  # between processes of this run, as all Ray sends
+    record_class, setters = _record_named(header[1])
+    record: Any = object.__new__(record_class)
+    for put, item in zip(setters, header[2:], strict=True):
+        put(record, _built(item, own))
+    return record
+
+
+@cache
+def _record_of(kind: type) -> tuple[str, tuple[str, ...]] | None:
+    """Name a class of records and their fields; None if it is none, or other processes cannot find it."""
+    if not dataclasses.is_dataclass(kind) or "__slots__" not in vars(kind):
+        return None
+    if kind.__module__ == "__main__" or "<locals>" in kind.__qualname__:
+        return None
+    if kind.__reduce_ex__ is not object.__reduce_ex__ or kind.__reduce__ is not object.__reduce__:
+        return None  # it has a word of its own in how it is copied
+    return f"{kind.__module__}:{kind.__qualname__}", tuple(field.name for field in dataclasses.fields(kind))
+
+
+@cache
+def _record_named(name: str) -> tuple[type, list[Callable[[Any, Any], None]]]:
+    """Find a class of records by its name, and what sets the fields of one even if it is frozen."""
+    module, qualname = name.split(":")
+    kind = attrgetter(qualname)(importlib.import_module(module))
+    return kind, [getattr(kind, field.name).__set__ for field in dataclasses.fields(kind)]

@@ -17,7 +17,7 @@ from rl_core.metrics import MetricsLogger, logging_to
 from rl_core.policy import Policy
 from rl_core.records import Tree
 from rl_core.runtime.line import Line, dial
-from rl_core.runtime.packing import Bytes, pack, pack_any, unpack
+from rl_core.runtime.packing import Bytes, Packed, pack, pack_any, unpack
 from rl_core.sampling.episodes import EpisodeStats
 from rl_core.sampling.protocol import SingleRunner
 
@@ -117,7 +117,7 @@ class RunnerActor:
         assert line is not None, "setup has connected it"
         with suppress(EOFError, ConnectionError):
             while True:
-                line.send(self.answer(*line.receive()))
+                line.send(self._answer(*line.receive()))
         self.close()
 
     def answer(self, request: Bytes, weights: Bytes | None) -> Bytes:
@@ -126,6 +126,10 @@ class RunnerActor:
         Returns:
             What that gives, packed; a `Failure` if it raised.
         """
+        return self._answer(request, weights).joined()
+
+    def _answer(self, request: Bytes, weights: Bytes | None) -> Packed:
+        """See `answer`; what is packed stands in the pieces it consists of."""
         try:
             method, arguments = unpack(request)
             if weights is not None:
@@ -135,7 +139,7 @@ class RunnerActor:
         except Exception as error:
             trace = traceback.format_exc()
             try:
-                unpack(packed := pack(Failure(error=error, trace=trace)))
+                unpack((packed := pack(Failure(error=error, trace=trace))).joined())
             except Exception:
                 packed = pack(Failure(error=WorkerError(f"{type(error).__name__}: {error}"), trace=trace))
             return packed

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+import select
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from rl_core.algorithm.components import Purpose
@@ -254,7 +254,10 @@ class RunnerGroup:
             RLError: see `collect`.
         """
         asked = [(member, member.channel) for member in self.members if member.channel and member.pending]
-        came = wait([channel.fileno() for _, channel in asked], timeout) if asked else []
+        poll = select.poll()
+        for _, channel in asked:
+            poll.register(channel.fileno(), select.POLLIN)
+        came = dict(poll.poll(1e3 * timeout)) if asked else {}
         now = time.monotonic()
         for member, channel in asked:
             request = member.pending[0]
