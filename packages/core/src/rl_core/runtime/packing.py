@@ -39,13 +39,6 @@ class Packed:
         self.nbytes = ALIGNMENT
         """Of all pieces."""
 
-    def add(self, array: np.ndarray) -> int:
-        """Add an array without gaps, and return at which byte it stands."""
-        start, padding = self.nbytes, -array.nbytes % ALIGNMENT
-        self.pieces += (array, _ZEROS[:padding])
-        self.nbytes += array.nbytes + padding
-        return start
-
     def end(self, header: Any) -> Packed:
         """Add the header, after all arrays."""
         written = marshal.dumps(header)
@@ -75,9 +68,13 @@ def pack_any(value: Any) -> Packed:
 
 
 def unpack(packed: Bytes) -> Any:
-    """Read what `pack` or `pack_any` wrote, to be written to: where it stands if that is possible, else in a copy."""
+    """Read what `pack` or `pack_any` wrote, to be written to.
+
+    Args:
+        packed: An array of `aligned` becomes part of what is read; one that must not be written to is copied.
+    """
     own = packed
-    if not packed.flags.writeable or _address(packed) % ALIGNMENT:
+    if not packed.flags.writeable:
         own = aligned(len(packed))
         own[:] = packed
     return _built(marshal.loads(own[int.from_bytes(own[:8], "little") :].data), own)
@@ -86,13 +83,8 @@ def unpack(packed: Bytes) -> Any:
 def aligned(size: int) -> Bytes:
     """Return an array of so many bytes, not filled yet, that `unpack` need not copy."""
     whole = np.empty(size + ALIGNMENT, np.uint8)
-    shift = -_address(whole) % ALIGNMENT
+    shift = -whole.__array_interface__["data"][0] % ALIGNMENT  # `whole.ctypes.data` takes ten times as long
     return whole[shift : shift + size]
-
-
-def _address(array: Bytes) -> int:
-    address: int = array.__array_interface__["data"][0]  # `array.ctypes.data` takes ten times as long
-    return address
 
 
 _ZEROS = bytes(ALIGNMENT)
@@ -127,7 +119,10 @@ def _flat(value: Any, packed: Packed) -> Any:
 
 def _flat_array(kind: int, array: np.ndarray, packed: Packed) -> tuple[Any, ...]:
     whole = array if array.flags.c_contiguous else array.copy()
-    return kind, packed.add(whole), whole.dtype.str, whole.shape
+    start, padding = packed.nbytes, -whole.nbytes % ALIGNMENT
+    packed.pieces += (whole, _ZEROS[:padding])
+    packed.nbytes += whole.nbytes + padding
+    return kind, start, whole.dtype.str, whole.shape
 
 
 def _flat_tensor(tensor: torch.Tensor, packed: Packed) -> tuple[Any, ...]:
@@ -167,7 +162,7 @@ def _built(header: Any, own: Bytes) -> Any:
     record_class, setters = _record_named(header[1])
     record: Any = object.__new__(record_class)
     for put, item in zip(setters, header[2:], strict=True):
-        put(record, _built(item, own))
+        put(record, item if type(item) in _PLAIN else _built(item, own))
     return record
 
 

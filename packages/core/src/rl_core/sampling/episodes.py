@@ -27,6 +27,8 @@ class EpisodeStats:
     @staticmethod
     def joined(parts: Sequence[EpisodeStats]) -> EpisodeStats:
         """Put the episodes of several runners one after the other."""
+        if len(parts) == 1:
+            return parts[0]
         names = {name: None for part in parts for name in part.parts}
         return EpisodeStats(
             returns=np.concatenate([part.returns for part in parts]),
@@ -79,12 +81,16 @@ class EpisodeCounter:
         num_steps, num_slots = reward.shape
         over = done if broken is None else done | broken
         ends = over.T.ravel()  # slot by slot: an episode is a run of steps up to the one that is done
-        begins = np.roll(ends, 1)
+        begins = np.empty_like(ends)
+        begins[1:] = ends[:-1]
         begins[::num_steps] = True
         starts = np.flatnonzero(begins)
         returns = np.add.reduceat(reward.T.ravel().astype(np.float64), starts)
         lengths = np.add.reduceat(~artificial.T.ravel(), starts, dtype=np.int64)
-        slot, last = starts // num_steps, np.append(starts[1:], len(ends)) - 1
+        last = np.empty_like(starts)
+        last[:-1] = starts[1:] - 1
+        last[-1] = len(ends) - 1
+        slot = starts // num_steps
         goes_on = starts % num_steps == 0
         returns[goes_on] += self.open_return
         lengths[goes_on] += self.open_length
