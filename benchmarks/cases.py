@@ -64,6 +64,9 @@ MEASUREMENTS = {
         for name in ("remote_sampling", "remote_loop", "slow_env")
     },
     "crossing": Measurement(name="crossing", value="ms", better="lower", columns=("sample_ms",)),
+    "recovery": Measurement(
+        name="recovery", value="seconds", better="lower", columns=("slowest_s", "longest_iteration_s")
+    ),
     "beside": Measurement(name="beside", value="share", better="lower", columns=("auto_share", "iteration_s")),
     "saving": Measurement(name="saving", value="ms", better="lower", columns=("thread_ms", "size_share")),
     "recurrent": Measurement(name="recurrent", value="env_steps_per_s", better="higher", columns=("num_parameters",)),
@@ -124,6 +127,7 @@ CASES = {
         _case("ours", "1 ms per step", f"{runners} runners", num_runners=runners, num_steps=32) for runners in (1, 2)
     ],
     "crossing": [_case("ours", "8 envs x 128")],
+    "recovery": [_case(name, "2 runners of 8 envs", num_runners=2) for name in ("ours", "rllib")],
     "beside": [_case("ours", "PPO, one evaluation runner")],
     "saving": [_case("ours", "PPO on CartPole")],
     "recurrent": [_case("ours", "8 envs", "feed-forward"), _case("ours", "8 envs", "LSTM", memory=True)],

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from typing import Any
 
 from benchmarks.ours import config, rate_of
-from benchmarks.work import ENV, Figures, Work, measure_rate
+from benchmarks.work import ENV, Figures, Work, measure_rate, measure_recovery
 
 
 def remote_sampling(work: Work) -> Figures:
@@ -89,6 +90,23 @@ def _sample_times(runner: Any) -> list[float]:
     """Return what a runner noted."""
     times: list[float] = runner.sample_times
     return times
+
+
+def recovery(work: Work) -> Figures:
+    """Measure for how long a runner is missing that is killed while all sample."""
+    algorithm = config(work).env_runners(num_env_runners=work.num_runners).build()
+    figures = measure_recovery(
+        work,
+        iterate=algorithm.env_runner.sample,
+        processes=lambda: algorithm.foreach_env_runner(_process),
+        num_ready=lambda: algorithm.env_runner.num_healthy,
+    )
+    algorithm.stop()
+    return figures
+
+
+def _process(runner: Any) -> int:
+    return os.getpid()
 
 
 def beside(work: Work) -> Figures:

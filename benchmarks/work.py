@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -90,6 +92,34 @@ def measure_rate(work: Work, iterate: Callable[[], int]) -> Figures:
         "iterations": iterations,
         "cpu_share": (time.process_time() - cpu_started) / elapsed,
     }
+
+
+def measure_recovery(
+    work: Work, iterate: Callable[[], Any], processes: Callable[[], list[int]], num_ready: Callable[[], int]
+) -> Figures:
+    """Kill one of several runners again and again, and see how long they are fewer and what the others do meanwhile.
+
+    Args:
+        work: A whole number of recoveries is measured, three at least.
+        iterate: Samples, or trains, with the runners there are.
+        processes: Returns the ids of the runners' processes.
+        num_ready: Returns how many runners can sample.
+    """
+    for _ in range(work.warmup):
+        iterate()
+    seconds, longest, begun = [], 0.0, time.perf_counter()
+    while time.perf_counter() - begun < work.seconds or len(seconds) < 3:
+        old = set(processes())
+        os.kill(min(old), signal.SIGKILL)
+        killed = time.perf_counter()
+        while time.perf_counter() - killed < 0.5 or num_ready() < work.num_runners:
+            started = time.perf_counter()
+            iterate()
+            longest = max(longest, time.perf_counter() - started)
+        seconds.append(time.perf_counter() - killed)
+        if len(set(processes()) - old) != 1:
+            raise RuntimeError("The runner that was killed was not replaced by one other.")
+    return {"seconds": statistics.median(seconds), "slowest_s": max(seconds), "longest_iteration_s": longest}
 
 
 def measure_startup(import_library: Callable[[], Any], first_iteration: Callable[[Any], Any]) -> Figures:

@@ -6,7 +6,7 @@ import logging
 import os
 from typing import Any
 
-from benchmarks.work import ENV, Figures, Work, measure_rate, measure_startup
+from benchmarks.work import ENV, Figures, Work, measure_rate, measure_recovery, measure_startup
 
 
 def config(work: Work) -> Any:
@@ -113,6 +113,19 @@ def remote_sampling(work: Work) -> Figures:
         return sum(map(len, episodes))
 
     return measure_rate(work, iterate)
+
+
+def recovery(work: Work) -> Figures:
+    """Measure for how long a runner is missing that is killed while `train` goes on."""
+    settings = {"restart_failed_env_runners": True, "ignore_env_runner_failures": False}
+    algorithm = config(work).fault_tolerance(**settings).build_algo()
+    group = algorithm.env_runner_group
+    return measure_recovery(
+        work,
+        iterate=algorithm.train,
+        processes=lambda: group.foreach_env_runner(lambda runner: os.getpid(), local_env_runner=False),
+        num_ready=group.num_healthy_remote_workers,
+    )
 
 
 def startup(work: Work) -> Figures:
