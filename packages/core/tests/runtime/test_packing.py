@@ -95,6 +95,8 @@ class Open:
         {("agent", 0): np.arange(3)},
         {Colour.RED: Colour.RED},
         {np.int64(3): np.float32(2.5)},
+        [np.float64(0.1), np.float32(0.1), np.int8(-3), np.uint64(2**64 - 1), np.bool_(True), np.float16(0.1)],
+        [np.longdouble(0.1), np.datetime64("2026-01-01"), np.str_("a"), np.complex64(1j)],
         OrderedDict(a=1),
         Point(1, 2),
         Record({}, None, Open(3)),
@@ -144,8 +146,95 @@ def test_a_type_that_numpy_has_not_arrives():
     assert torch.equal(found.float(), tensor.float())
 
 
-def test_records_with_a_word_in_how_they_are_copied_are_asked():
-    assert unpack(pack((Doubled(3),)).joined()) == (Doubled(6),)
+class Based:
+    pass
+
+
+class Slotted:
+    __slots__ = ("extra",)
+
+
+@dataclasses.dataclass(slots=True)
+class WithDict(Based):
+    value: int = 1
+
+
+@dataclasses.dataclass(slots=True)
+class WithSlot(Slotted):
+    value: int = 1
+
+
+@dataclasses.dataclass(slots=True)
+class WithState:
+    value: int = 1
+
+    def __getstate__(self):
+        return -self.value
+
+    def __setstate__(self, state):
+        self.value = 10 * state
+
+
+@dataclasses.dataclass(slots=True)
+class Unset:
+    value: int = dataclasses.field(init=False)
+
+
+@dataclasses.dataclass(slots=True)
+class OfADict(dict):
+    value: int = 1
+
+
+Made = dataclasses.make_dataclass("Made", [("value", int)], slots=True)
+
+
+def test_records_that_are_more_or_other_than_their_fields_arrive_whole():
+    with_dict, with_slot = WithDict(), WithSlot()
+    with_dict.extra = with_slot.extra = 5
+    of_a_dict = OfADict()
+    of_a_dict["a"] = 1
+    sent = with_dict, with_slot, Doubled(3), WithState(2), of_a_dict, Unset(), Made(4)
+    found = unpack(pack(sent).joined())
+    assert [getattr(item, "value", None) for item in found] == [1, 1, 6, -20, 1, None, 4]
+    assert found[0].extra == found[1].extra == 5
+    assert found[4]["a"] == 1
+
+
+def test_arrays_in_what_is_no_record_stand_where_they_can_be_viewed():
+    big = np.arange(100_000.0)
+    whole = torch.arange(100_000.0, requires_grad=True)
+    sent = {("agent", 0): [big, whole[:100], torch.nn.Parameter(whole[5:])]}
+    for packed in (pack(sent), pack(OrderedDict(a=sent))):
+        assert packed.nbytes < big.nbytes + whole.nbytes + 10_000, "a view is not all that it is a view of"
+        joined = packed.joined().copy()
+        found = unpack(joined)
+        array, view, rest = found.get("a", found)["agent", 0]
+        assert np.shares_memory(array, joined)
+        assert not view.requires_grad
+        assert type(rest) is torch.Tensor
+        assert torch.equal(view, whole[:100])
+        assert array.tolist() == big.tolist()
+    joined = pack_any(big).joined().copy()
+    assert np.shares_memory(unpack(joined), joined)
+
+
+def test_lists_of_numbers_arrive():
+    numbers = [float(number) for number in range(10_000)]
+    assert unpack(pack({"a": numbers, "b": [*numbers, np.float64(1)]}).joined()) == {"a": numbers, "b": [*numbers, 1.0]}
+
+
+def test_what_contains_itself_says_so():
+    itself = []
+    itself.append(itself)
+    with pytest.raises(RecursionError):
+        pack(itself)
+
+
+def test_sparse_tensors_arrive():
+    sparse = torch.eye(3).to_sparse()
+    assert torch.equal(
+        unpack(pack({"a": sparse, "b": OrderedDict(c=sparse)}).joined())["b"]["c"].to_dense(), torch.eye(3)
+    )
 
 
 def test_a_record_that_only_a_script_has_arrives():

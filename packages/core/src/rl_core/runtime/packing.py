@@ -6,15 +6,19 @@ caches when it is used every few milliseconds: a rollout takes a third of its ti
 `docs/decisions/0011-a-line-to-runners-on-this-machine.md`.
 
 Packed are 8 bytes that say where the header stands, the arrays, each at a multiple of `ALIGNMENT`, and the header:
-what the records look like with all that is no array in it.
+what the records look like with all that is no array in it. What is neither plain data nor an array nor a record (of
+a dataclass with slots that is no more than its fields) is pickled.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import io
 import marshal
 import pickle
+import sys
+from collections import ChainMap
 from collections.abc import Callable
 from functools import cache
 from operator import attrgetter
@@ -39,6 +43,13 @@ class Packed:
         self.nbytes = ALIGNMENT
         """Of all pieces."""
 
+    def add(self, buffer: Any, nbytes: int) -> int:
+        """Add a buffer without gaps, and return at which byte it stands."""
+        start, padding = self.nbytes, -nbytes % ALIGNMENT
+        self.pieces += (buffer, _ZEROS[:padding])
+        self.nbytes += nbytes + padding
+        return start
+
     def end(self, header: Any) -> Packed:
         """Add the header, after all arrays."""
         written = marshal.dumps(header)
@@ -53,9 +64,12 @@ class Packed:
 
 
 def pack(value: Any) -> Packed:
-    """Write down records: tensors arrive as plain ones on the CPU, each is written, views of each other as well.
+    """Write down records: tensors arrive as plain ones on the CPU.
+
+    Each is written for itself: views of one array, and the same array at two places, arrive as several.
 
     Raises:
+        RecursionError: something contains itself.
         Exception: something in it cannot be sent, as a lock.
     """
     packed = Packed()
@@ -64,7 +78,8 @@ def pack(value: Any) -> Packed:
 
 def pack_any(value: Any) -> Packed:
     """Write down whatever Ray could send, as it would arrive: with parameters, and with what only the script has."""
-    return Packed().end(_pickled(value))
+    packed = Packed()
+    return packed.end(_pickled(value, packed, is_any=True))
 
 
 def unpack(packed: Bytes) -> Any:
@@ -90,10 +105,10 @@ def aligned(size: int) -> Bytes:
 _ZEROS = bytes(ALIGNMENT)
 _PLAIN = frozenset((type(None), bool, int, float, str, bytes))
 """What stands in a header as it is; types of users that inherit from them do not."""
-_TUPLE, _ARRAY, _TENSOR, _RECORD, _PICKLE = range(5)
+_TUPLE, _ARRAY, _TENSOR, _RECORD, _SCALAR, _PICKLE = range(6)
 """What a tuple in a header begins with."""
-_WORDS = {1: torch.uint8, 2: torch.int16}
-"""By their bytes, how numbers are written whose type numpy has not."""
+_WORDS = {torch.bfloat16: torch.int16, torch.float8_e4m3fn: torch.uint8, torch.float8_e5m2: torch.uint8}
+"""How numbers are written whose type numpy has not."""
 
 
 def _flat(value: Any, packed: Packed) -> Any:
@@ -101,43 +116,118 @@ def _flat(value: Any, packed: Packed) -> Any:
     kind: Any = type(value)
     if kind in _PLAIN:
         return value
-    if kind is torch.Tensor or kind is torch.nn.Parameter:
-        return _flat_tensor(value, packed)
-    if kind is np.ndarray and value.dtype.kind in "biufc":
-        return _flat_array(_ARRAY, value, packed)
-    if kind is tuple:
-        return (_TUPLE, *[_flat(item, packed) for item in value])
-    if kind is list:
-        return [_flat(item, packed) for item in value]
-    if kind is dict and _PLAIN.issuperset(map(type, value)):
-        return {key: _flat(item, packed) for key, item in value.items()}
-    if record := _record_of(kind):
-        name, fields = record
-        return (_RECORD, name, *[_flat(getattr(value, field), packed) for field in fields])
-    return _pickled(value)
-
-
-def _flat_array(kind: int, array: np.ndarray, packed: Packed) -> tuple[Any, ...]:
-    whole = array if array.flags.c_contiguous else array.copy()
-    start, padding = packed.nbytes, -whole.nbytes % ALIGNMENT
-    packed.pieces += (whole, _ZEROS[:padding])
-    packed.nbytes += whole.nbytes + padding
-    return kind, start, whole.dtype.str, whole.shape
+    write: Callable[[Any, Packed], Any] = _WRITERS.get(kind, _flat_record)
+    return write(value, packed)
 
 
 def _flat_tensor(tensor: torch.Tensor, packed: Packed) -> tuple[Any, ...]:
     try:
-        return _flat_array(_TENSOR, tensor.numpy(force=True), packed)
-    except TypeError:  # numpy has not its type, such as bfloat16
-        words = tensor.detach().cpu().contiguous().view(_WORDS[tensor.itemsize])
-        return (*_flat_array(_TENSOR, words.numpy(), packed), str(tensor.dtype).removeprefix("torch."))
+        array, dtype = _array_of(tensor)
+    except TypeError:
+        return _pickled(tensor, packed)
+    return _TENSOR, packed.add(array, array.nbytes), array.dtype.str, array.shape, dtype
 
 
-def _pickled(value: Any) -> tuple[int, bytes]:
-    from ray import cloudpickle
+def _flat_array(array: np.ndarray, packed: Packed) -> tuple[Any, ...]:
+    if array.dtype.kind not in "biufc":
+        return _pickled(array, packed)
+    whole = array if array.flags.c_contiguous else array.copy()
+    return _ARRAY, packed.add(whole, whole.nbytes), whole.dtype.str, whole.shape
 
-    written: bytes = cloudpickle.dumps(value)  # type: ignore[no-untyped-call]
-    return _PICKLE, written
+
+def _flat_tuple(values: tuple[Any, ...], packed: Packed) -> tuple[Any, ...]:
+    return _TUPLE, *[_flat(item, packed) for item in values]
+
+
+def _flat_list(values: list[Any], packed: Packed) -> list[Any]:
+    return values if _PLAIN.issuperset(map(type, values)) else [_flat(item, packed) for item in values]
+
+
+def _flat_dict(values: dict[Any, Any], packed: Packed) -> Any:
+    if not _PLAIN.issuperset(map(type, values)):
+        return _pickled(values, packed)
+    return {key: _flat(item, packed) for key, item in values.items()}
+
+
+def _flat_scalar(value: Any, packed: Packed) -> tuple[Any, ...]:
+    return _SCALAR, value.dtype.str, value.item()
+
+
+def _flat_record(value: Any, packed: Packed) -> tuple[Any, ...]:
+    kind: Any = type(value)
+    record = _record_of(kind)
+    if record is None:
+        return _pickled(value, packed)
+    name, fields = record
+    try:
+        items = [getattr(value, field) for field in fields]
+    except AttributeError:  # one is not set yet
+        return _pickled(value, packed)
+    return _RECORD, name, *[_flat(item, packed) for item in items]
+
+
+def _array_of(tensor: torch.Tensor) -> tuple[np.ndarray, str | None]:
+    """Return a tensor's numbers without gaps, and the name of its type if they are words that only stand for them.
+
+    Raises:
+        TypeError: it is sparse, or something else that numpy does not know.
+    """
+    words, dtype = _WORDS.get(tensor.dtype), None
+    if words is not None:
+        tensor, dtype = tensor.detach().cpu().contiguous().view(words), str(tensor.dtype).removeprefix("torch.")
+    array = tensor.numpy(force=True)
+    return array if array.flags.c_contiguous else array.copy(), dtype
+
+
+def _pickled(value: Any, packed: Packed, *, is_any: bool = False) -> tuple[Any, ...]:
+    """Write a pickle that may hold what only the script has; what is large in it stands beside it, as it does in Ray.
+
+    Args:
+        value: Of any kind.
+        packed: Written to.
+        is_any: See `pack_any`.
+    """
+    file, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
+    pickler = _picklers()[is_any](file, protocol=5, buffer_callback=buffers.append)
+    pickler.dump(value)
+    places = []
+    for part in (file.getbuffer(), *(buffer.raw() for buffer in buffers)):
+        start = packed.add(part, part.nbytes)
+        places.append((start, start + part.nbytes))
+    return (_PICKLE, *places)
+
+
+@cache
+def _picklers() -> tuple[Any, Any]:
+    """What writes records, and what writes anything as it is."""
+    from ray.cloudpickle import Pickler
+
+    table = ChainMap({torch.Tensor: _reduce, torch.nn.Parameter: _reduce}, Pickler.dispatch_table)
+    return type("RecordPickler", (Pickler,), {"dispatch_table": table}), Pickler
+
+
+def _reduce(tensor: torch.Tensor) -> Any:
+    try:
+        array, dtype = _array_of(tensor)
+    except TypeError:
+        return tensor.cpu().__reduce_ex__(5)  # type: ignore[no-untyped-call]
+    return _tensor, (pickle.PickleBuffer(array.data), 0, array.dtype.str, array.shape, dtype)
+
+
+_WRITERS: dict[Any, Callable[[Any, Packed], Any]] = {
+    torch.Tensor: _flat_tensor,
+    torch.nn.Parameter: _flat_tensor,
+    np.ndarray: _flat_array,
+    tuple: _flat_tuple,
+    list: _flat_list,
+    dict: _flat_dict,
+    **dict.fromkeys((np.dtype(char).type for char in "?bhilqBHILQefd"), _flat_scalar),
+}
+
+
+def _tensor(own: Any, start: int, words: str, shape: tuple[int, ...], dtype: str | None) -> torch.Tensor:
+    tensor = torch.from_numpy(np.ndarray(shape, words, own, start))
+    return tensor if dtype is None else tensor.view(getattr(torch, dtype))
 
 
 def _built(header: Any, own: Bytes) -> Any:
@@ -146,19 +236,21 @@ def _built(header: Any, own: Bytes) -> Any:
     if kind is dict:
         return {key: _built(item, own) for key, item in header.items()}
     if kind is list:
-        return [_built(item, own) for item in header]
+        return header if _PLAIN.issuperset(map(type, header)) else [_built(item, own) for item in header]
     if kind is not tuple:
         return header
     kind = header[0]
     if kind == _TENSOR:
-        tensor = torch.from_numpy(np.ndarray(header[3], header[2], own, header[1]))
-        return tensor if len(header) == 4 else tensor.view(getattr(torch, header[4]))
+        return _tensor(own, *header[1:])
     if kind == _ARRAY:
         return np.ndarray(header[3], header[2], own, header[1])
     if kind == _TUPLE:
         return tuple([_built(item, own) for item in header[1:]])
+    if kind == _SCALAR:
+        return np.dtype(header[1]).type(header[2])
     if kind == _PICKLE:
-        return pickle.loads(header[1])  # between processes of this run, as all Ray sends
+        written, *buffers = (own[start:stop].data for start, stop in header[1:])
+        return pickle.loads(written, buffers=buffers)  # between processes of this run, as all Ray sends
     record_class, setters = _record_named(header[1])
     record: Any = object.__new__(record_class)
     for put, item in zip(setters, header[2:], strict=True):
@@ -167,15 +259,23 @@ def _built(header: Any, own: Bytes) -> Any:
 
 
 @cache
-def _record_of(kind: type) -> tuple[str, tuple[str, ...]] | None:
+def _record_of(kind: type) -> tuple[str, list[str]] | None:
     """Name a class of records and their fields; None if it is none, or other processes cannot find it."""
-    if not dataclasses.is_dataclass(kind) or "__slots__" not in vars(kind):
+    if not dataclasses.is_dataclass(kind) or kind.__module__ == "__main__":
         return None
-    if kind.__module__ == "__main__" or "<locals>" in kind.__qualname__:
+    names = [field.name for field in dataclasses.fields(kind)]
+    slots = {slot for base in kind.__mro__ for slot in vars(base).get("__slots__", ())} - {"__weakref__"}
+    if slots != set(names) or kind.__dictoffset__ or kind.__new__ is not object.__new__:
         return None
-    if kind.__reduce_ex__ is not object.__reduce_ex__ or kind.__reduce__ is not object.__reduce__:
-        return None  # it has a word of its own in how it is copied
-    return f"{kind.__module__}:{kind.__qualname__}", tuple(field.name for field in dataclasses.fields(kind))
+    copied_by = (getattr(kind, f"__{name}__", None) for name in ("reduce", "reduce_ex", "getstate", "setstate"))
+    if any(getattr(method, "__module__", None) not in (None, "dataclasses") for method in copied_by):
+        return None
+    try:
+        if attrgetter(kind.__qualname__)(sys.modules[kind.__module__]) is not kind:
+            return None
+    except (KeyError, AttributeError):
+        return None
+    return f"{kind.__module__}:{kind.__qualname__}", names
 
 
 @cache

@@ -27,8 +27,6 @@ class EpisodeStats:
     @staticmethod
     def joined(parts: Sequence[EpisodeStats]) -> EpisodeStats:
         """Put the episodes of several runners one after the other."""
-        if len(parts) == 1:
-            return parts[0]
         names = {name: None for part in parts for name in part.parts}
         return EpisodeStats(
             returns=np.concatenate([part.returns for part in parts]),
