@@ -9,8 +9,9 @@ from rl_core.checkpoint import save_checkpoint
 from rl_core.connect.required import ActionToEnv
 from rl_core.errors import CheckpointError, ConfigError
 from rl_core.module.spec import ModuleSpec
-from rl_core.policy import with_required_connector
+from rl_core.policy import batch_of_one, with_required_connector
 from rl_core.testing.envs import NestedEnv
+from rl_core.tree import tree_map
 
 VECTOR, ACTION = spaces.Box(-9, 9, (2,), np.float32), spaces.Discrete(3, start=5)
 SPEC = ModuleSpec(model_config=ModelSettings(fcnet_hiddens=(4,), policy_head_gain=1.0))
@@ -106,6 +107,48 @@ def test_without_exploring_the_mode_is_taken_and_with_it_actions_vary():
 def test_an_observation_of_another_shape_is_refused(obs):
     with pytest.raises(ValueError, match=r"act: obs has shape .*, expected \(2,\).*without a batch axis"):
         make_policy().act(obs)
+
+
+PIXELS = spaces.Box(0, 255, (2, 2, 1), np.uint8)
+SQUARE = np.array([[[0], [255]], [[7], [8]]], np.uint8)
+NESTED = spaces.Dict({"b": spaces.Box(-1, 1, (3,)), "a": spaces.Tuple((spaces.Discrete(3, start=1), VECTOR))})
+
+
+@pytest.mark.parametrize(
+    ("space", "obs", "wrong", "message"),
+    [
+        (PIXELS, SQUARE, SQUARE / 255, "numbers of float64 that .* cannot hold. Give it uint8"),
+        (PIXELS, SQUARE, SQUARE.astype(int) + 256, "numbers of int64 that .* cannot hold"),
+        (PIXELS, SQUARE, np.full((2, 2, 1), np.nan), "numbers of float64"),
+        (spaces.Discrete(3, start=1), 3, 0, r"obs is 0, which is not in Discrete\(3, start=1\)"),
+        (spaces.Discrete(3), 2, 1.5, "numbers of float64"),
+        (spaces.Discrete(3), 0, 3, "obs is 3, which is not in"),
+        (spaces.MultiDiscrete([2, 3]), [1, 2], [2, 0], r"obs is \[2 0\], which is not in"),
+        (NESTED, {"a": (1, OBS), "b": [0, 0, 0]}, {"a": (1, OBS)}, r"\['b'\] of .* are missing"),
+        (NESTED, {"a": (1, OBS), "b": [0, 0, 0]}, {"a": (1, OBS), "b": [0, 0]}, r"obs\['b'\] has shape \(2,\)"),
+        (NESTED, {"a": (1, OBS), "b": [0, 0, 0]}, {"a": (4, OBS), "b": [0, 0, 0]}, r"obs\['a'\]\[0\] is 4"),
+        (NESTED, {"a": (1, OBS), "b": [0, 0, 0]}, {"a": (1,), "b": [0, 0, 0]}, r"obs\['a'\] has 1 parts, expected 2"),
+    ],
+)
+def test_numbers_that_a_space_cannot_hold_are_refused(space, obs, wrong, message):
+    found = batch_of_one(space, obs)
+    assert space.contains(tree_map(lambda leaf: leaf[0], found))
+    assert tree_map(lambda leaf: leaf.dtype, found) == tree_map(
+        lambda leaf: leaf.dtype, batch_of_one(space, found_in(space))
+    )
+    with pytest.raises(ValueError, match=message):
+        batch_of_one(space, wrong)
+
+
+def found_in(space):
+    space.seed(0)
+    return space.sample()
+
+
+def test_pixels_in_other_numbers_are_the_same_pixels():
+    assert batch_of_one(PIXELS, SQUARE.tolist()).dtype == np.uint8
+    for other in (int, np.float32, np.float64):
+        np.testing.assert_array_equal(batch_of_one(PIXELS, SQUARE.astype(other))[0], SQUARE)
 
 
 def test_nested_observations_and_actions_work():

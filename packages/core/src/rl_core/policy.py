@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Space
+from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Space, Tuple
 
 from rl_core.checkpoint import Checkpoint
 from rl_core.config.codec import decode, encode
@@ -327,21 +327,53 @@ def single_step(obs: Tree, state: PolicyState, reward: float) -> Step:
 
 
 def batch_of_one(space: Space[Any], obs: Any) -> Tree:
-    """Give one observation a batch axis.
+    """Give one observation a batch axis, and the number types of its space.
 
     Raises:
-        ValueError: it does not have the shape of the space.
+        ValueError: a part is missing, has another shape, or numbers that its space cannot hold.
     """
-    batch = tree_map(lambda leaf: np.asarray(leaf)[np.newaxis], obs)
-    if isinstance(space, Box) and isinstance(batch, np.ndarray) and space.dtype.kind == "f":
-        batch = batch.astype(space.dtype, copy=False)  # of numbers that happen to be whole
+    return _leaves_of(space, tree_map(lambda leaf: np.asarray(leaf)[np.newaxis], obs), "obs")
+
+
+def _leaves_of(space: Space[Any], batch: Tree, where: str) -> Tree:
+    """Check and convert the leaves `[1, ...]` of an observation; `where` is how a message names it."""
+    if isinstance(space, Dict) and isinstance(batch, dict):
+        if missing := space.keys() - batch.keys():
+            raise ValueError(f"act: {where} has the keys {list(batch)}; {sorted(missing)} of {space} are missing.")
+        return {key: _leaves_of(part, batch[key], f"{where}[{key!r}]") for key, part in space.items()}
+    if isinstance(space, Tuple) and isinstance(batch, tuple):
+        if len(batch) != len(space.spaces):
+            raise ValueError(f"act: {where} has {len(batch)} parts, expected {len(space.spaces)} of {space}.")
+        return tuple(_leaves_of(part, batch[place], f"{where}[{place}]") for place, part in enumerate(space.spaces))
     shape = space.shape
-    if shape is not None and isinstance(batch, np.ndarray) and batch.shape[1:] != shape:
+    if shape is None or not isinstance(batch, np.ndarray):
+        return batch
+    if batch.shape[1:] != shape:
         raise ValueError(
-            f"act: obs has shape {batch.shape[1:]}, expected {shape} of {space}. Give one observation, without a batch "
-            "axis."
+            f"act: {where} has shape {batch.shape[1:]}, expected {shape} of {space}. Give one observation, without a "
+            "batch axis."
         )
-    return batch
+    return _numbers_of(space, batch, where)
+
+
+def _numbers_of(space: Space[Any], batch: np.ndarray, where: str) -> np.ndarray:
+    """Give a leaf the number type of its space, if that loses nothing, and look whether choices exist."""
+    dtype = space.dtype
+    if dtype is None or batch.dtype.kind not in "biuf":
+        return batch
+    if dtype.kind == "f" or batch.dtype == dtype:
+        numbers = batch.astype(dtype, copy=False)
+    else:
+        with np.errstate(invalid="ignore"):  # NaN is not equal below
+            numbers = batch.astype(dtype)
+        if not np.array_equal(numbers, batch):
+            raise ValueError(f"act: {where} has numbers of {batch.dtype} that {space} cannot hold. Give it {dtype}.")
+    if isinstance(space, Discrete | MultiDiscrete):
+        choices = space.n if isinstance(space, Discrete) else space.nvec
+        first = space.start
+        if np.any(numbers < first) or np.any(numbers >= first + choices):
+            raise ValueError(f"act: {where} is {numbers[0]}, which is not in {space}.")
+    return numbers
 
 
 def first_row(leaf: np.ndarray) -> Any:

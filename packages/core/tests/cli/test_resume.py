@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,19 @@ def test_damaged_newest_checkpoint_is_set_aside_and_the_one_before_is_used(rl, t
     assert "skipping a damaged checkpoint" in err
     assert "resuming from runs/one/checkpoints/iteration_000003" in out
     assert Path(trained, "checkpoints/iteration_000004.damaged/policies/default/tensors.safetensors").exists()
+
+
+def test_a_copied_run_writes_into_its_own_folder(rl, small):
+    rl("train", "ppo", "CartPole-v1", "--stop-iters", 1, "--sink", "csv", "--run-dir", "first", *small)
+    shutil.copytree("first", "second")
+    before = Path("first/metrics.csv").read_text()
+    code, out, err = rl("resume", "second", "--stop-iters", 2, "--json", "--set", "training.lr=1e-4")
+    assert code == 0, err
+    assert json.loads(out)["iteration"] == 2, "nothing else is printed there"
+    assert "training.lr was 0.0003, is 0.0001 from here on" in err
+    assert Path("first/metrics.csv").read_text() == before
+    rows = Path("second/metrics.csv").read_text().splitlines()[1:]
+    assert [float(row.split(",")[0]) for row in rows][-1] == 2
 
 
 def test_limits_stay_unless_given_anew_and_count_from_the_beginning(rl, trained):

@@ -1,3 +1,4 @@
+import json
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -85,4 +86,8 @@ def test_find_runs_passes_over_what_is_no_run(tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/run.json").write_text("[]")
-    assert [folder.path.name for folder in find_runs(tmp_path)] == ["run-2", "run-10"]
+    RunFolder.create(tmp_path / "odd", record())
+    odd = json.loads((tmp_path / "odd/run.json").read_text())
+    (tmp_path / "odd/run.json").write_text(json.dumps(odd | {"started": None}))
+    RunFolder.create(tmp_path / "run-2²", record())
+    assert [folder.path.name for folder in find_runs(tmp_path)] == ["run-2", "run-2²", "run-10"]

@@ -11,7 +11,7 @@ from rl_core.algorithm.algorithm import Algorithm
 from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.checkpoint import Checkpoint
 from rl_core.cli import inputs, options
-from rl_core.cli.train import train
+from rl_core.cli.train import placed, train
 from rl_core.errors import RunError
 from rl_core.runs.folder import RunFolder, write_json
 from rl_core.runs.interrupt import Interrupt
@@ -52,10 +52,12 @@ def _restore(checkpoint: Path, folder: RunFolder, arguments: argparse.Namespace)
             f"The run {folder.path} was trained on {env}, and a run keeps its env: {config.environment.env!r} is "
             f"refused. Start a new one: rl train {folder.record.algorithm} {config.environment.env}"
         )
+    config.reporting(sinks=placed(config.reporting.settings.sinks, folder.path))
     algorithm = config.build()
     try:
         for name, (before, now) in algorithm.restore(checkpoint).items():
-            print(f"{name} was {before}, is {now} from here on", flush=True)
+            file = sys.stderr if arguments.json else sys.stdout
+            print(f"{name} was {before}, is {now} from here on", file=file, flush=True)
     except BaseException:
         algorithm.stop()
         raise

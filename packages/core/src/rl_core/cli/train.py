@@ -9,6 +9,7 @@ import secrets
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,6 +139,13 @@ def _sinks(path: Path) -> dict[str, Sink]:
         "mlflow": MLflowSink(name=path.name, run_id=run_id),
         "wandb": WandbSink(name=path.name, folder=str(path), run_id=run_id),
     }
+
+
+def placed(sinks: Sequence[Sink], path: Path) -> tuple[Sink, ...]:
+    """Let the sinks of a run write into its folder `path`, which may have been moved or copied since it was begun."""
+    at = path.absolute()
+    own = [replace(sink, path=str(at / Path(sink.path).name)) if isinstance(sink, CsvSink) else sink for sink in sinks]
+    return tuple(replace(sink, folder=str(at)) if isinstance(sink, WandbSink) else sink for sink in own)
 
 
 def _config_of(arguments: argparse.Namespace) -> AlgorithmConfig:

@@ -201,7 +201,7 @@ def build(network: Kwargs, observation_space: spaces.Space[Any], action_space: s
         head_fcnet_hiddens=tuple(units for _, units, *_ in head),
         head_fcnet_activation=names[1][0] if head else "relu",
         use_lstm=network["cell_size"] is not None,
-        lstm_cell_size=network["cell_size"] or 1,
+        lstm_cell_size=1 if network["cell_size"] is None else network["cell_size"],
         max_seq_len=network["max_seq_len"],
         vf_share_layers=network["value_layers"] is None,
         free_log_std=network["free_log_std"],

@@ -64,6 +64,8 @@ class RunRecord:
         """Rebuild a record; unknown names are left out, so that newer versions' files can be listed."""
         if not isinstance(values, Mapping):
             raise ValueError("it holds no JSON object")
+        if not isinstance(values.get("started", ""), str):
+            raise ValueError("'started' is no text")
         known = {field.name for field in fields(RunRecord)}
         kept = {name: value for name, value in values.items() if name in known}
         return RunRecord(**{**kept, "limits": Limits(**values["limits"])})
@@ -224,7 +226,7 @@ def find_runs(root: Path) -> list[RunFolder]:
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
     """Sort key that puts run-2 before run-10."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name)]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _unwritable(path: Path, error: OSError) -> RunError:

@@ -202,7 +202,7 @@ def _picklers() -> tuple[Any, Any]:
     """What writes records, and what writes anything as it is."""
     from ray.cloudpickle import Pickler
 
-    table = ChainMap({torch.Tensor: _reduce, torch.nn.Parameter: _reduce}, Pickler.dispatch_table)
+    table: ChainMap[Any, Any] = ChainMap({torch.Tensor: _reduce, torch.nn.Parameter: _reduce}, Pickler.dispatch_table)
     return type("RecordPickler", (Pickler,), {"dispatch_table": table}), Pickler
 
 
