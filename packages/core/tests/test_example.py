@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from rl_core import PPOConfig, WandbSink
-from rl_core.errors import RunError
 from rl_core.example import example_parser, finish_example, run_example, train_example
 from rl_core.example.run import with_flags
 from rl_core.testing.envs import CountdownEnv
@@ -99,6 +98,20 @@ def test_flags_of_evaluation_reach_the_config():
     assert settings.evaluation_duration == "auto"
     args = parsed("--evaluation-duration", "1011", "--evaluation-duration-unit", "timesteps")
     assert with_flags(config(), args).evaluation.settings.evaluation_duration_unit == "timesteps"
+
+
+def test_evaluation_beside_training_happens_there_unless_told_otherwise():
+    flags = ("--evaluation-num-env-runners", "1", "--evaluation-parallel-to-training")
+    assert with_flags(config(), parsed(*flags)).evaluation.settings.evaluation_interval == 1
+    own = config().evaluation(evaluation_interval=3)
+    assert with_flags(own, parsed(*flags)).evaluation.settings.evaluation_interval == 3
+    given = parsed(*flags, "--evaluation-interval", "0")
+    assert with_flags(config(), given).evaluation.settings.evaluation_interval == 0
+
+
+def test_an_env_that_cannot_be_made_ends_a_script_with_one_line(capsys):
+    assert exit_code(lambda: train_example(config().environment("NoSuchEnv-v0"), parsed())) == 2
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_algo_names_what_the_script_trains(capsys):
@@ -194,7 +207,7 @@ def test_nothing_is_written_without_output(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_output_makes_a_run_folder(tmp_path):
+def test_output_makes_a_run_folder(tmp_path, capsys):
     path = tmp_path / "run"
     flags = ("--output", str(path), "--checkpoint-freq", "2")
     outcome = train_example(config(), parsed(*flags, stop_reward=6.0, stop_iters=5))
@@ -206,8 +219,8 @@ def test_output_makes_a_run_folder(tmp_path):
     assert (path / "report.html").exists()
     record = json.loads((path / "run.json").read_text())
     assert (record["status"], record["env"], record["outcome"]["return"]) == ("limit", "CountdownEnv", 5.0)
-    with pytest.raises(RunError, match="exists already"):
-        train_example(config(), parsed(*flags))
+    assert exit_code(lambda: train_example(config(), parsed(*flags))) == 2
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_says_so_in_its_folder(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from rl_core import Algorithm, PPOConfig, tune_checkpoint, tune_resources, tune_trainable
 from rl_core.errors import ConfigError
+from rl_core.example import example_parser, finish_trials
 
 
 def config():
@@ -100,3 +101,20 @@ def test_population_based_training_copies_a_run_into_one_with_other_settings(tmp
 def test_a_setting_that_does_not_exist_is_refused_before_trials_start():
     with pytest.raises(ConfigError, match="there is no setting 'learning_rte'"):
         tune_trainable(config()).default_resource_request({"training.learning_rte": 1e-3})
+
+
+@pytest.mark.usefixtures("cluster")
+def test_trials_that_fail_end_a_script_whatever_it_looks_for(tmp_path, capsys):
+    from ray import tune
+
+    def fail(config):
+        raise ValueError("what went wrong")
+
+    args = example_parser("Shows nothing.", stop_iters=1).parse_args([])
+    run_config = tune.RunConfig(storage_path=str(tmp_path), verbose=0)
+    with pytest.raises(SystemExit) as ending:
+        finish_trials(tune.Tuner(fail, run_config=run_config), args, lambda results: results[0].metrics["nothing"])
+    assert ending.value.code == 1
+    captured = capsys.readouterr()
+    assert "what went wrong" in captured.err
+    assert captured.out.splitlines()[-1] == "failed: 1 of 1 trials, see above"

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
-from rl_core.errors import ConfigError
+from rl_core.errors import ConfigError, RLError
+from rl_core.example.parser import LEAST_EPISODES
 from rl_core.runs.interrupt import Interrupt
 from rl_core.runs.limits import Limits, Outcome, Status, StoppedBy
 
@@ -98,8 +99,9 @@ def train_example(
 
     Raises:
         ValueError: `evaluate_every` is below 1.
-        SystemExit: with 2, if the flags do not fit the script or the config.
-        RLError: training failed, or `--output` cannot be written.
+        SystemExit: with 2, if the flags do not fit the script or the config, the env cannot be made, or `--output`
+            cannot be written.
+        RLError: training failed.
     """
     from rl_core.example.files import RunFiles
 
@@ -110,14 +112,16 @@ def train_example(
     limits = Limits(reward=args.stop_reward, timesteps=args.stop_timesteps, iterations=args.stop_iters).bounded()
     try:
         algorithm = with_flags(config, args).build()
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(WRONG_FLAGS) from error
+    except RLError as error:
+        _refuse(error)
     files: RunFiles | None = None
     try:
         if prepare is not None:
             prepare(algorithm)
-        files = RunFiles(algorithm, args.output, limits) if args.output is not None else None
+        try:
+            files = None if args.output is None else RunFiles(algorithm, args.output, limits)
+        except RLError as error:
+            _refuse(error)
         with Interrupt() as interrupt:
             training = _Training(algorithm, limits, criterion, interrupt=interrupt, files=files, started_at=started_at)
             every = evaluate_every if args.evaluation_interval is None else None
@@ -128,6 +132,12 @@ def train_example(
         with contextlib.suppress(Exception):  # an env that crashed may not close either; the first error counts
             algorithm.stop()
         raise
+
+
+def _refuse(error: RLError) -> NoReturn:
+    """End a script that was not given what it needs."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(WRONG_FLAGS) from error
 
 
 def finish_example(outcome: ExampleOutcome, args: argparse.Namespace, *checks: Verdict) -> NoReturn:
@@ -173,6 +183,8 @@ def trials_folder(args: argparse.Namespace) -> Iterator[str]:
 def finish_trials(tuner: Any, args: argparse.Namespace, *checks: Callable[[Any], Verdict]) -> NoReturn:
     """Run the trials of a Ray Tune search, print how they ended as the last line, and exit as `finish_example` does.
 
+    Trials that failed end the script with 1, with `--as-test` or without.
+
     Args:
         tuner: A `ray.tune.Tuner` whose trials report what `train()` returns.
         args: As parsed; `--stop-reward` is judged by the best trial's last evaluation.
@@ -180,13 +192,16 @@ def finish_trials(tuner: Any, args: argparse.Namespace, *checks: Callable[[Any],
     """
     started_at = time.monotonic()
     results = tuner.fit()
-    for error in results.errors:
-        print(f"error: {error}", file=sys.stderr)
+    if results.errors:
+        for error in results.errors:
+            print(f"error: {error}", file=sys.stderr)
+        print(f"failed: {len(results.errors)} of {len(results)} trials, see above", flush=True)
+        raise SystemExit(NOT_REACHED)
     best = max((result.metrics.get(RETURN, -math.inf) for result in results if result.metrics), default=-math.inf)
     verdicts = [check(results) for check in checks]
     if args.stop_reward is not None:
         verdicts.insert(0, (best >= args.stop_reward, f"return {best:.1f}, goal {args.stop_reward:g}"))
-    reached = not results.errors and all(passed for passed, _ in verdicts)
+    reached = all(passed for passed, _ in verdicts)
     env_steps = sum(result.metrics.get("env_steps", 0) for result in results if result.metrics)
     figures = "; ".join(text for _, text in verdicts)
     seconds = time.monotonic() - started_at
@@ -240,6 +255,8 @@ def _evaluate_by_flags(config: AlgorithmConfig, args: argparse.Namespace) -> Non
             evaluation[name] = getattr(args, name)
     if args.evaluation_parallel_to_training:
         evaluation["evaluation_parallel_to_training"] = True
+        if not config.evaluation.settings.evaluation_interval:  # beside training there is no other time for it
+            evaluation.setdefault("evaluation_interval", 1)
     config.evaluation(**evaluation)
 
 
@@ -282,6 +299,7 @@ class _Training:
             print(f"{algorithm.config.name}, seed {seed}, {limit_words(self._limits)}", flush=True)
         interval = algorithm.config.evaluation.settings.evaluation_interval
         every = None if interval else evaluate_every  # with an interval, `train` evaluates by itself
+        has_no_end = algorithm.config.evaluation.settings.evaluation_duration == "auto"  # without training beside it
         evaluated_at = 0
         reached, figure = False, ""
         stopped_by: StoppedBy | None = None
@@ -291,7 +309,7 @@ class _Training:
             stopped_by = self._stopped_by()
             due = every is not None and algorithm.env_steps - evaluated_at >= every
             if not is_evaluated(row) and (due or stopped_by in ("timesteps", "iterations")):
-                row |= plain_row(algorithm.evaluate())
+                row |= plain_row(algorithm.evaluate(num_episodes=LEAST_EPISODES if has_no_end else None))
             if is_evaluated(row):
                 evaluated_at = algorithm.env_steps
                 reached, figure = self._judge(row)
