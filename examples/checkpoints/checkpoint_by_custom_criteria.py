@@ -10,7 +10,6 @@ Reached: on seeds 0, 1, 2 the learning rate 0.001 of 0.00001, 0.001 and 0.1, who
 19.7, 500.0, 53.8; 21.4, 500.0, 9.0; iteration 39 each, and 500.0 restored each time, 40,960 steps per run.
 """
 
-import argparse
 import dataclasses
 import tempfile
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from typing import Any
 
 from rl_core import Algorithm, PPOConfig
 from rl_core.checkpoint import Checkpoint
-from rl_core.example import example_parser, finish_example, train_example
+from rl_core.example import example_parser, finish_example, one_run, train_example
 from rl_core.runs.keeper import CheckpointKeeper
 from rl_core.runs.metrics_file import read_rows
 
@@ -57,7 +56,7 @@ if __name__ == "__main__":
         root = args.output or Path(temporary)
         runs, picked = {}, {}
         for lr in args.lrs:
-            flags = argparse.Namespace(**{**vars(args), "output": root / f"lr_{lr:g}", "stop_reward": None})
+            flags = one_run(args, f"lr_{lr:g}", output=root / f"lr_{lr:g}", stop_reward=None)
             runs[lr] = train_example(config.copy().training(lr=lr), flags)
             runs[lr].algorithm.stop()
             best = CheckpointKeeper(runs[lr].algorithm, flags.output / "checkpoints").best()

@@ -9,22 +9,15 @@ Reached: on seeds 0, 1, 2: -452.2, -438.2, -490.6 after 45,056, 45,056, 40,960 s
 after 53,248, 53,248, 49,152 (28 to 36 s). With evaluations of 20 episodes noise decided who was first.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
 from rl_core import PPOConfig
-from rl_core.example import example_parser, finish_example, train_example
+from rl_core.example import example_parser, finish_example, one_run, train_example
 from rl_multiagent import independent_agents, load_policy
 
 parser = example_parser(__doc__, env="Pendulum-v1", stop_reward=-500, stop_timesteps=500_000, honours=["--num-agents"])
 parser.set_defaults(num_agents=2, evaluation_duration=100)  # two runs are to be told apart
-
-
-def with_output(args: argparse.Namespace, name: str) -> argparse.Namespace:
-    """Return the flags for one of several runs, each with a folder of its own in `--output`."""
-    return argparse.Namespace(**{**vars(args), "output": args.output and args.output / name})
-
 
 if __name__ == "__main__":
     args = parser.parse_args()
@@ -35,13 +28,13 @@ if __name__ == "__main__":
         .training(train_batch_size_per_learner=1024, minibatch_size=128, lr=1e-3, gamma=0.9, lambda_=0.95)
     )
     independent_agents(config, args.num_agents)
-    fresh = train_example(config, with_output(args, "fresh"), evaluate_every=4_000)
+    fresh = train_example(config, one_run(args, "fresh"), evaluate_every=4_000)
     with tempfile.TemporaryDirectory() as folder:
         path = fresh.algorithm.save(Path(folder) / "checkpoint")
         fresh.algorithm.stop()
         restored = train_example(
             config,
-            with_output(args, "restored"),
+            one_run(args, "restored"),
             evaluate_every=4_000,
             prepare=lambda algorithm: load_policy(algorithm, "0", path),
         )

@@ -2,7 +2,7 @@
 
 Shows: `evaluation_parallel_to_training`. `--evaluation-duration auto`, the default here, plays as many whole episodes
 as fit beside the iteration; a number of episodes, or of steps with `--evaluation-duration-unit timesteps`, is exact.
-Criterion: evaluation return of 450 (of 500) for one agent, or for each of two with `--num-agents 2`, within 500,000
+Criterion: evaluation return of 450 (of 500) for one agent, or 900 of two with `--num-agents 2`, within 500,000
 env steps; and with a number, every evaluation had exactly so many episodes or env steps.
 Command: python examples/evaluation/evaluation_parallel_to_training.py --as-test --seed 0
 Reached: on seeds 0, 1, 2: 495.5, 476.6, 466.6 after 13,312, 9,216, 15,360 steps; 963.4 with two agents on seed 0.

@@ -3,7 +3,7 @@
 Shows: `fault_tolerance(...)`. By default a remote runner whose env raises, kills its process or stalls for longer than
 `sample_timeout_s` is replaced in the background while the other goes on. With `--restart-sub-env`, an env that raises
 is made anew alone, here in this process. Every recovery is counted in the results.
-Criterion: evaluation return of 450 (of 500) for one agent, or for each of two with `--num-agents 2`, within 2,000,000
+Criterion: evaluation return of 450 (of 500) for one agent, or 900 of two with `--num-agents 2`, within 2,000,000
 env steps, and something was recovered from.
 Command: python examples/fault_tolerance/crashing_and_stalling_env.py --as-test --seed 0
 Reached: on seeds 0, 1, 2: 479.8, 459.6, 500.0 after 20,480, 10,240, 20,480 steps with 7, 1, 9 recoveries; the same with

@@ -4,7 +4,7 @@ Shows: the state that goes from one `act` to the next. It holds the LSTM's state
 observations put on a scale by their mean and spread; those statistics are part of the checkpoint and of the ONNX file,
 and stay as they were at the end of training. Needs `pip install "rl-core[onnx]"`.
 Criterion: evaluation return of 200 (of 500) within 500,000 env steps, then a mean return of 200 over 10 episodes with
-PyTorch and with onnxruntime; without memory 60 is about the most.
+PyTorch and with onnxruntime; without memory 49 is about the most.
 Command: python examples/inference/policy_inference_after_training_w_connector.py --as-test --seed 0
 Reached: on seeds 0, 1, 2: 222.8, 274.0, 234.9 after 30,165, 42,358, 42,399 steps (2.7 to 4.3 s); then 430.8, 464.2,
 239.5 with PyTorch, and the same with onnxruntime.

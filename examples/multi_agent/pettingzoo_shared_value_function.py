@@ -22,7 +22,7 @@ from pettingzoo import ParallelEnv
 from pettingzoo.sisl import pursuit_v5
 
 from rl_core import AlgorithmConfig, PPOConfig
-from rl_core.example import Verdict, example_parser, finish_example, train_example
+from rl_core.example import Verdict, example_parser, finish_example, one_run, train_example
 from rl_multiagent import MAPPOConfig, MultiAgent
 
 
@@ -62,12 +62,14 @@ parser.set_defaults(evaluation_duration=100)
 
 if __name__ == "__main__":
     args = parser.parse_args()
+    if args.env not in ENVS:
+        parser.error(f"--env: got {args.env!r}, expected one of {', '.join(ENVS)}")
     checks: list[Verdict] = []
     if args.as_test:
-        apart = train_example(config_of(PPOConfig(), args), args, evaluate_every=80_000)
+        apart = train_example(config_of(PPOConfig(), args), one_run(args, "apart"), evaluate_every=80_000)
         apart.algorithm.stop()
     mappo = MAPPOConfig().training(critic_lr=ENVS[args.env][2])
-    together = train_example(config_of(mappo, args), args, evaluate_every=80_000)
+    together = train_example(config_of(mappo, args), one_run(args, "together"), evaluate_every=80_000)
     if args.as_test:
         figures = f"{together.evaluation_return:.1f} with one critic, {apart.evaluation_return:.1f} each on their own"
         checks.append((together.evaluation_return > apart.evaluation_return, figures))

@@ -12,7 +12,6 @@ Reached: on seeds 0, 1, 2: 973.5, 999.3, 997.1 after 10,240, 14,336, 10,240 step
 after 16,384, 20,480, 18,432 (7 to 15 s); alone 500.0, 500.0, 492.8.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import gymnasium
 
 from rl_core import PPOConfig
-from rl_core.example import example_parser, finish_example, train_example
+from rl_core.example import example_parser, finish_example, one_run, train_example
 from rl_core.rng import stream_seed
 from rl_multiagent import MultiAgent, MultiAgentEnv, load_policy
 
@@ -58,11 +57,6 @@ class AllOrNone(MultiAgentEnv):
         """Close all copies."""
         for copy in self.envs.values():
             copy.close()
-
-
-def one_run(args: argparse.Namespace, name: str, **changes: object) -> argparse.Namespace:
-    """Return the flags for one of several runs, each with a folder of its own in `--output`."""
-    return argparse.Namespace(**{**vars(args), "output": args.output and args.output / name, **changes})
 
 
 if __name__ == "__main__":

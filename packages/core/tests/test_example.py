@@ -2,13 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from rl_core import PPOConfig, WandbSink
-from rl_core.example import example_parser, finish_example, run_example, train_example
+from rl_core.example import example_parser, finish_example, one_run, run_example, train_example
 from rl_core.example.run import with_flags
 from rl_core.testing.envs import CountdownEnv
 
@@ -221,6 +222,21 @@ def test_output_makes_a_run_folder(tmp_path, capsys):
     assert (record["status"], record["env"], record["outcome"]["return"]) == ("limit", "CountdownEnv", 5.0)
     assert exit_code(lambda: train_example(config(), parsed(*flags))) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_several_runs_have_folders_of_their_own_and_are_all_ended_by_one_interrupt(tmp_path, capsys):
+    args = parsed("--output", str(tmp_path))
+    train_example(config(), one_run(args, "first")).algorithm.stop()
+    assert (tmp_path / "first/metrics.jsonl").exists()
+
+    def interrupt(algorithm, result):
+        os.kill(os.getpid(), signal.SIGINT)
+        return False, "not yet"
+
+    second = one_run(args, "second", stop_iters=50)
+    assert exit_code(lambda: train_example(config(), second, criterion=interrupt, evaluate_every=1)) == 130
+    assert capsys.readouterr().out.splitlines()[-1].startswith("interrupted: ")
+    assert len((tmp_path / "second/metrics.jsonl").read_text().splitlines()) == 1
 
 
 def test_a_run_that_fails_says_so_in_its_folder(tmp_path):

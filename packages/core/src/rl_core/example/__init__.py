@@ -6,7 +6,8 @@
         args = parser.parse_args()
         run_example(PPOConfig().environment(args.env).training(lr=1e-3), args)
 
-A script that goes on after training calls `train_example`, does its work, and ends with `finish_example`.
+A script that goes on after training calls `train_example`, does its work, and ends with `finish_example`; one that
+trains several times gives each run its flags by `one_run`.
 """
 
 from rl_core.example.parser import ExampleParser, example_parser
@@ -16,6 +17,7 @@ from rl_core.example.run import (
     Verdict,
     finish_example,
     finish_trials,
+    one_run,
     run_example,
     train_example,
     trials_folder,
@@ -29,6 +31,7 @@ __all__ = [
     "example_parser",
     "finish_example",
     "finish_trials",
+    "one_run",
     "run_example",
     "train_example",
     "trials_folder",

@@ -65,6 +65,18 @@ class ExampleOutcome:
         return self.algorithm.env_steps
 
 
+def one_run(args: argparse.Namespace, name: str, **changes: object) -> argparse.Namespace:
+    """Return the flags for one of a script's several runs: Ctrl-C in it ends the script.
+
+    Args:
+        args: As parsed.
+        name: Of the folder within `--output` that its files go to.
+        changes: Other values of flags.
+    """
+    flags = {"output": args.output and args.output / name, "is_one_of_several": True}
+    return argparse.Namespace(**{**vars(args), **flags, **changes})
+
+
 def run_example(
     config: AlgorithmConfig,
     args: argparse.Namespace,
@@ -100,7 +112,7 @@ def train_example(
     Raises:
         ValueError: `evaluate_every` is below 1.
         SystemExit: with 2, if the flags do not fit the script or the config, the env cannot be made, or `--output`
-            cannot be written.
+            cannot be written; with 130 after Ctrl-C in one of several runs.
         RLError: training failed.
     """
     from rl_core.example.files import RunFiles
@@ -125,13 +137,16 @@ def train_example(
         with Interrupt() as interrupt:
             training = _Training(algorithm, limits, criterion, interrupt=interrupt, files=files, started_at=started_at)
             every = evaluate_every if args.evaluation_interval is None else None
-            return training.run(verbose=args.verbose, evaluate_every=every)
+            outcome = training.run(verbose=args.verbose, evaluate_every=every)
     except BaseException as error:
         if files is not None:
             files.fail(error, time.monotonic() - started_at)
         with contextlib.suppress(Exception):  # an env that crashed may not close either; the first error counts
             algorithm.stop()
         raise
+    if outcome.status == "interrupted" and getattr(args, "is_one_of_several", False):
+        finish_example(outcome, args)
+    return outcome
 
 
 def _refuse(error: RLError) -> NoReturn:
