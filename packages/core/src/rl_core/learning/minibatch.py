@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from rl_core.learning.segments import segment_minibatches, segment_pieces
-from rl_core.records import Batch, Tree
+from rl_core.records import Batch
 from rl_core.tree import tree_map
 
 if TYPE_CHECKING:
     from rl_core.learning.peers import Peers
+
+SMALL = 1 << 20
+"""Bytes of a column that is put in order once per epoch; larger ones are part by part."""
 
 
 def minibatches(
@@ -45,19 +48,16 @@ def minibatches(
     sizes = [num_samples * (part + 1) // num_parts - num_samples * part // num_parts for part in range(num_parts)]
     columns = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
     columns = {name: column for name, column in columns.items() if column is not None}
-    small = {name: columns.pop(name) for name, column in list(columns.items()) if _is_small(column)}
+    # To put all of a column in order at once takes fewer calls, but its memory twice.
+    small = [name for name, of in columns.items() if isinstance(of, torch.Tensor) and of.nbytes <= SMALL]
+    whole = [columns.pop(name) for name in small]
     for _ in range(num_epochs):
         order = torch.randperm(num_samples, generator=generator).to(batch.advantage.device)
-        parts = {name: torch.split(column.index_select(0, order), sizes) for name, column in small.items()}
+        parts = [torch.split(column.index_select(0, order), sizes) for column in whole]
         for place, index in enumerate(torch.split(order, sizes)):
             take = operator.methodcaller("index_select", 0, index)
             own = {name: tree_map(take, column) for name, column in columns.items()}
-            yield Batch(**own, **{name: part[place] for name, part in parts.items()})
-
-
-def _is_small(column: Tree) -> bool:
-    """Whether to put all of a column in order at once: fewer calls, but its memory twice."""
-    return isinstance(column, torch.Tensor) and column.nbytes <= 1 << 20
+            yield Batch(**own, **{name: part[place] for name, part in zip(small, parts, strict=True)})
 
 
 def pieces_of(minibatch: Batch, num_pieces: int) -> list[Batch]:
