@@ -124,6 +124,7 @@ NESTED = spaces.Dict({"b": spaces.Box(-1, 1, (3,)), "a": spaces.Tuple((spaces.Di
         (spaces.Discrete(3), 2, 1.5, "numbers of float64"),
         (spaces.Discrete(3), 0, 3, "obs is 3, which is not in"),
         (spaces.MultiDiscrete([2, 3]), [1, 2], [2, 0], r"obs is \[2 0\], which is not in"),
+        (spaces.MultiBinary(2), [0, 1], [0, 2], r"obs is \[0 2\], which is not in"),
         (NESTED, {"a": (1, OBS), "b": [0, 0, 0]}, {"a": (1, OBS)}, r"\['b'\] of .* are missing"),
         (NESTED, {"a": (1, OBS), "b": [0, 0, 0]}, {"a": (1, OBS), "b": [0, 0]}, r"obs\['b'\] has shape \(2,\)"),
         (NESTED, {"a": (1, OBS), "b": [0, 0, 0]}, {"a": (4, OBS), "b": [0, 0, 0]}, r"obs\['a'\]\[0\] is 4"),

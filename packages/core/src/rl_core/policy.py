@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Space, Tuple
+from gymnasium.spaces import Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 
 from rl_core.checkpoint import Checkpoint
 from rl_core.config.codec import decode, encode
 from rl_core.connect.chain import ActionChain, ChainState, ObsChain, as_tensor
 from rl_core.connect.protocol import NO_SLOTS, ActionConnector, ObsConnector
 from rl_core.connect.required import FlattenObs
+from rl_core.env.check import bounds_of
 from rl_core.env.spaces import space_from_json, space_to_json
 from rl_core.errors import CheckpointError, RLError
 from rl_core.module.half import HALF, act_in_half
@@ -368,10 +369,9 @@ def _numbers_of(space: Space[Any], batch: np.ndarray, where: str) -> np.ndarray:
             numbers = batch.astype(dtype)
         if not np.array_equal(numbers, batch):
             raise ValueError(f"act: {where} has numbers of {batch.dtype} that {space} cannot hold. Give it {dtype}.")
-    if isinstance(space, Discrete | MultiDiscrete):
-        choices = space.n if isinstance(space, Discrete) else space.nvec
-        first = space.start
-        if np.any(numbers < first) or np.any(numbers >= first + choices):
+    if isinstance(space, Discrete | MultiDiscrete | MultiBinary):
+        low, high = bounds_of(space)
+        if ((numbers < low) | (numbers > high)).any():
             raise ValueError(f"act: {where} is {numbers[0]}, which is not in {space}.")
     return numbers
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from rl_core.cli.train import placed
 from rl_core.runs.metrics_file import read_rows
+from rl_core.runs.sinks import CsvSink
 
 
 def rows_of(run):
@@ -61,6 +63,15 @@ def test_a_copied_run_writes_into_its_own_folder(rl, small):
     assert Path("first/metrics.csv").read_text() == before
     rows = Path("second/metrics.csv").read_text().splitlines()[1:]
     assert [float(row.split(",")[0]) for row in rows][-1] == 2
+
+
+def test_only_files_of_the_command_follow_a_run(tmp_path):
+    elsewhere = CsvSink("metrics.csv"), CsvSink(str(tmp_path / "mine.csv"))
+    of_the_run = CsvSink(str(tmp_path / "old/metrics.csv"))
+    assert placed([*elsewhere, of_the_run], tmp_path / "new") == (
+        *elsewhere,
+        CsvSink(str(tmp_path / "new/metrics.csv")),
+    )
 
 
 def test_limits_stay_unless_given_anew_and_count_from_the_beginning(rl, trained):

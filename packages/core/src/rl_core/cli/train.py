@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from rl_core.algorithm.algorithm import Algorithm
 
 INTERVAL = "evaluation.evaluation_interval"
+CSV = "metrics.csv"
+"""What `--sink csv` writes in the run's folder."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -135,17 +137,23 @@ def _sinks(path: Path) -> dict[str, Sink]:
     """Make what `--sink` can name, for a run in the folder `path`."""
     run_id = secrets.token_hex(8)  # stored in the config, so that `rl resume` goes on with the same run there
     return {
-        "csv": CsvSink(str(path / "metrics.csv")),
+        "csv": CsvSink(str(path / CSV)),
         "mlflow": MLflowSink(name=path.name, run_id=run_id),
         "wandb": WandbSink(name=path.name, folder=str(path), run_id=run_id),
     }
 
 
 def placed(sinks: Sequence[Sink], path: Path) -> tuple[Sink, ...]:
-    """Let the sinks of a run write into its folder `path`, which may have been moved or copied since it was begun."""
-    at = path.absolute()
-    own = [replace(sink, path=str(at / Path(sink.path).name)) if isinstance(sink, CsvSink) else sink for sink in sinks]
-    return tuple(replace(sink, folder=str(at)) if isinstance(sink, WandbSink) else sink for sink in own)
+    """Let sinks that `_sinks` made write into the run's folder `path`: it may have been moved or copied since."""
+
+    def place(sink: Sink) -> Sink:
+        if isinstance(sink, CsvSink) and Path(sink.path).is_absolute() and Path(sink.path).name == CSV:
+            return replace(sink, path=str(path.absolute() / CSV))
+        if isinstance(sink, WandbSink) and sink.folder and Path(sink.folder).name == sink.name:
+            return replace(sink, folder=str(path.absolute()))
+        return sink
+
+    return tuple(map(place, sinks))
 
 
 def _config_of(arguments: argparse.Namespace) -> AlgorithmConfig:

@@ -231,7 +231,7 @@ def find_bad_values(space: spaces.Space[Any], obs: Tree, name: str = "observatio
         parts = ((child, obs[key], f"{name}[{key!r}]") for key, child in children)
         return next((text for part in parts if (text := find_bad_values(*part))), None)
     array = np.asarray(obs)
-    low, high = (space.low, space.high) if isinstance(space, spaces.Box) else _bounds(space)
+    low, high = (space.low, space.high) if isinstance(space, spaces.Box) else bounds_of(space)
     if array.dtype.kind in "iu" and array.dtype == low.dtype:
         info = np.iinfo(array.dtype)
         if (low == info.min).all() and (high == info.max).all():
@@ -256,7 +256,7 @@ def find_bad_values(space: spaces.Space[Any], obs: Tree, name: str = "observatio
     )
 
 
-def _bounds(space: spaces.Space[Any]) -> tuple[Array, Array]:
+def bounds_of(space: spaces.Space[Any]) -> tuple[Array, Array]:
     """Lowest and highest allowed values of a discrete space, in its shape."""
     if isinstance(space, spaces.Discrete):
         return np.asarray(space.start), np.asarray(space.start + space.n - 1)
