@@ -7,6 +7,7 @@ import pytest
 from rl_core.cli.train import placed
 from rl_core.runs.metrics_file import read_rows
 from rl_core.runs.sinks import CsvSink
+from rl_core.runs.wandb_sink import WandbSink
 
 
 def rows_of(run):
@@ -66,12 +67,11 @@ def test_a_copied_run_writes_into_its_own_folder(rl, small):
 
 
 def test_only_files_of_the_command_follow_a_run(tmp_path):
-    elsewhere = CsvSink("metrics.csv"), CsvSink(str(tmp_path / "mine.csv"))
-    of_the_run = CsvSink(str(tmp_path / "old/metrics.csv"))
-    assert placed([*elsewhere, of_the_run], tmp_path / "new") == (
-        *elsewhere,
-        CsvSink(str(tmp_path / "new/metrics.csv")),
-    )
+    elsewhere = (CsvSink("metrics.csv"), CsvSink(str(tmp_path / "mine.csv")), WandbSink(), WandbSink(folder="there"))
+    csv, wandb = CsvSink(str(tmp_path / "old/metrics.csv")), WandbSink(name="old", folder=str(tmp_path / "old"))
+    new = tmp_path / "new"
+    moved = (CsvSink(str(new / "metrics.csv")), WandbSink(name="old", folder=str(new)))
+    assert placed([*elsewhere, csv, wandb], new) == (*elsewhere, *moved)
 
 
 def test_limits_stay_unless_given_anew_and_count_from_the_beginning(rl, trained):
