@@ -1,3 +1,6 @@
+import copy
+import dataclasses
+import pickle
 from functools import partial
 
 import numpy as np
@@ -9,7 +12,7 @@ from torch import nn
 from rl_core.algorithms.ppo import PPOSettings, actor_critic_loss
 from rl_core.module.actor_critic import ActorCritic
 from rl_core.module.settings import ModelSettings
-from rl_core.ops.losses import LossCoefficients, backward, clipped_terms, policy_gradient_terms
+from rl_core.ops.losses import LossCoefficients, clipped_terms, policy_gradient_terms, write_gradients
 from rl_core.records import Batch
 from rl_core.tree import tree_map
 
@@ -80,6 +83,17 @@ def policy_gradient(batch):
     )
 
 
+def backward(loss, module):
+    """Give the module the gradients as the learner does, and say whether the loss wrote them itself."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if write_gradients(loss, parameters):
+        return True
+    for parameter in parameters:
+        parameter.grad.zero_()
+    loss.backward()
+    return False
+
+
 def gradients(module):
     return {name: parameter.grad for name, parameter in module.named_parameters()}
 
@@ -106,7 +120,7 @@ def test_gradients_without_a_graph_are_those_of_autograd(actions, terms, activat
     results = []
     for module in (ours, theirs):
         total, report, _ = actor_critic_loss(module, batch, SETTINGS, TERMS[terms](batch))
-        backward(total)
+        assert backward(total, module) == (module is ours and knows(ours))
         results.append({"total": total.detach(), **report, **gradients(module)})
     assert any(gradient.abs().max() > 1e-3 for gradient in gradients(theirs).values())
     torch.testing.assert_close(*results, atol=2e-6, rtol=2e-5)
@@ -118,7 +132,7 @@ def test_free_log_std_gets_the_gradient_of_autograd():
     assert ours.log_std is not None
     batch = batch_for(ours)
     for module in (ours, theirs):
-        backward(actor_critic_loss(module, batch, SETTINGS, clipped(batch))[0])
+        backward(actor_critic_loss(module, batch, SETTINGS, clipped(batch))[0], module)
     assert theirs.log_std.grad.abs().max() > 1e-3
     torch.testing.assert_close(gradients(ours), gradients(theirs), atol=2e-6, rtol=2e-5)
 
@@ -129,12 +143,12 @@ def test_a_graph_is_recorded_where_more_terms_need_it_and_the_loss_can_be_added_
     for module in (ours, theirs):
         total, _, dist_inputs = actor_critic_loss(module, batch, SETTINGS, clipped(batch), keep_graph=True)
         assert dist_inputs.requires_grad
-        backward(total + dist_inputs.square().mean())
+        assert not backward(total + dist_inputs.square().mean(), module)
     torch.testing.assert_close(gradients(ours), gradients(theirs))
     for module in (ours, theirs):
         total, _, dist_inputs = actor_critic_loss(module, batch, SETTINGS, clipped(batch))
         assert dist_inputs.requires_grad == (module is theirs)
-        backward(2.0 * total + sum(parameter.square().sum() for parameter in module.parameters()))
+        assert not backward(2.0 * total + sum(parameter.square().sum() for parameter in module.parameters()), module)
     torch.testing.assert_close(gradients(ours), gradients(theirs), atol=2e-6, rtol=2e-5)
 
 
@@ -143,9 +157,9 @@ def test_the_loss_can_be_added_to_in_place():
     batch = batch_for(module)
     total, *_ = actor_critic_loss(module, batch, SETTINGS, clipped(batch))
     total += module.policy.bias_0.sum()
-    backward(total)
+    backward(total, module)
     alone = module_of()
-    backward(actor_critic_loss(alone, batch, SETTINGS, clipped(batch))[0])
+    backward(actor_critic_loss(alone, batch, SETTINGS, clipped(batch))[0], alone)
     torch.testing.assert_close(module.policy.bias_0.grad, alone.policy.bias_0.grad + 1.0)
 
 
@@ -158,13 +172,46 @@ def test_values_that_would_broadcast_are_refused():
             terms(log_prob, entropy, value.unsqueeze(-1), advantage=batch.advantage)
 
 
-def test_gradients_add_up_over_minibatches():
+def test_written_gradients_take_the_place_of_those_before_and_autograd_adds_the_same_to_them():
     module = module_of()
     batch = batch_for(module)
-    backward(actor_critic_loss(module, batch, SETTINGS, clipped(batch))[0])
+    for parameter in module.parameters():
+        parameter.grad.fill_(torch.nan)
+    assert backward(actor_critic_loss(module, batch, SETTINGS, clipped(batch))[0], module)
     once = {name: gradient.clone() for name, gradient in gradients(module).items()}
-    backward(actor_critic_loss(module, batch, SETTINGS, clipped(batch))[0])
+    actor_critic_loss(module, batch, SETTINGS, clipped(batch))[0].backward()
     torch.testing.assert_close(gradients(module), tree_map(lambda leaf: 2 * leaf, once))
+
+
+def test_minibatches_of_any_sizes_in_turns_have_gradients_of_their_own():
+    ours, theirs = module_of(), module_of(Recorded)
+    whole = batch_for(ours)
+    for size in (20, 21, 20, 21, 48, 1, 48):
+        batch = Batch(
+            **{
+                name: value[:size]
+                for name, value in dataclasses.asdict(whole).items()
+                if value is not None and len(value)
+            }
+        )
+        for module in (ours, theirs):
+            backward(actor_critic_loss(module, batch, SETTINGS, clipped(batch))[0], module)
+        torch.testing.assert_close(gradients(ours), gradients(theirs), atol=2e-6, rtol=2e-5)
+
+
+def test_a_copy_computes_in_memory_of_its_own():
+    module = module_of()
+    batch = batch_for(module)
+    backward(actor_critic_loss(module, batch, SETTINGS, clipped(batch))[0], module)
+    before = module.forward_train_vjp(batch.obs)
+    values = before.value.clone()
+    copied = copy.deepcopy(module)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.mul_(2.0)
+        assert not torch.equal(copied.forward_train_vjp(batch.obs).value, values)
+    assert torch.equal(before.value, values)
+    assert len(pickle.dumps(module)) < 2 * len(pickle.dumps(module_of()))
 
 
 class Scaled(ActorCritic):
@@ -206,6 +253,22 @@ def test_what_changes_the_module_changes_its_loss(make):
     assert total.item() != plain_total.item()
 
 
+def test_a_network_put_in_anothers_place_is_the_one_that_learns():
+    module = module_of()
+    batch = batch_for(module)
+    backward(actor_critic_loss(module, batch, SETTINGS, clipped(batch))[0], module)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        module.value = ActorCritic(OBS, ACTIONS["discrete"], ModelSettings(fcnet_hiddens=(32, 16))).value
+    for parameter in module.value.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    backward(actor_critic_loss(module, batch, SETTINGS, clipped(batch))[0], module)
+    written = {name: gradient.clone() for name, gradient in gradients(module).items()}
+    module.zero_grad()
+    actor_critic_loss(module, batch, SETTINGS, clipped(batch), keep_graph=True)[0].backward()
+    torch.testing.assert_close(gradients(module), written, atol=2e-6, rtol=2e-5)
+
+
 def test_a_compiled_network_is_called():
     module = module_of()
     module.policy.compile(backend="eager")
@@ -228,6 +291,6 @@ def test_a_frozen_network_stays_as_it_is():
         parameter.requires_grad_(False)
         parameter.grad = None
     batch = batch_for(module)
-    backward(actor_critic_loss(module, batch, SETTINGS, clipped(batch))[0])
+    backward(actor_critic_loss(module, batch, SETTINGS, clipped(batch))[0], module)
     assert all(parameter.grad is None for parameter in module.value.parameters())
     assert all(parameter.grad.abs().max() > 0 for parameter in module.policy.parameters())

@@ -1,5 +1,7 @@
+import copy
 import gc
 import math
+import pickle
 import weakref
 
 import pytest
@@ -99,6 +101,82 @@ def test_frozen_parameters_of_an_mlp_get_no_gradient(frozen, input_needs_it):
     network(x).sum().backward()
     torch.testing.assert_close(tuple(leaf.grad for leaf in trained), expected)
     assert all(dict(network.named_parameters())[name].grad is None for name in frozen)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("num_samples", [0, 1, 8, 300])
+def test_mlp_acts_as_linear_layers_do(activation, dtype, num_samples):
+    network, x = MLP((5, 64, 32, 3), activation=activation).to(dtype), torch.randn(num_samples, 5, dtype=dtype)
+    with torch.no_grad():
+        expected = layer_by_layer(network, x, dict(network.named_parameters()))
+        result = network(x)
+    assert result.dtype == dtype
+    torch.testing.assert_close(result, expected)
+    assert not result.requires_grad
+
+
+def doubled_in_place(network):
+    for parameter in network.parameters():
+        parameter.mul_(2.0)
+    return network
+
+
+def with_one_moved(network):
+    network.weight_1.data = 3.0 * network.weight_1.data
+    return network
+
+
+def loaded(network):
+    network.load_state_dict(MLP(network.sizes, activation="relu").state_dict())
+    return network
+
+
+def copied_and_changed(network):
+    other = copy.deepcopy(network)
+    other.bias_0.add_(1.0)
+    network.bias_0.sub_(1.0)
+    return other
+
+
+def sent_and_changed(network):
+    return doubled_in_place(pickle.loads(pickle.dumps(network)))
+
+
+@pytest.mark.parametrize("change", [doubled_in_place, with_one_moved, loaded, copied_and_changed, sent_and_changed])
+@torch.no_grad()
+def test_mlp_acts_with_the_weights_it_has_now(change):
+    network, x = MLP((4, 8, 8, 2), activation="relu"), torch.randn(3, 4)
+    network(x)
+    changed = change(network)
+    for each in (network, changed):
+        torch.testing.assert_close(each(x), layer_by_layer(each, x, dict(each.named_parameters())))
+
+
+@torch.no_grad()
+def test_results_of_acting_are_not_overwritten_and_leave_the_input_alone():
+    network, x = MLP((4, 8, 8, 2), activation="relu"), torch.randn(3, 4)
+    first, before = network(x), x.clone()
+    kept = first.clone()
+    network(x + 1.0)
+    assert torch.equal(first, kept)
+    assert torch.equal(x, before)
+
+
+@torch.no_grad()
+def test_what_changes_how_a_module_is_called_changes_acting():
+    network, x = MLP((4, 8, 8, 2)), torch.randn(3, 4)
+    plain = network(x)
+    by_row = torch.func.vmap(network)(x)
+    torch.testing.assert_close(by_row, plain)
+    doubled = {name: 2.0 * value for name, value in network.named_parameters()}
+    torch.testing.assert_close(torch.func.functional_call(network, doubled, (x,)), layer_by_layer(network, x, doubled))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert network(x).dtype == torch.bfloat16
+    with pytest.raises(RuntimeError, match="dtype"):
+        network(x.double())
+    assert network.to(torch.bfloat16)(x.bfloat16()).dtype == torch.bfloat16
+    torch.testing.assert_close(network.float()(x), plain, atol=0.05, rtol=0.05)
 
 
 def test_mlp_computes_the_same_with_and_without_gradients():

@@ -6,7 +6,7 @@ from clipped_loss import ClippedLoss, clipped_loss
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl_core.ops.losses import KnownGradients, LossCoefficients, backward
+from rl_core.ops.losses import KnownGradients, LossCoefficients, write_gradients
 
 NAMES = ("log_prob", "entropy", "value", "behavior_log_prob", "behavior_value", "advantage", "value_target")
 LEARNED = NAMES[:3]
@@ -210,6 +210,14 @@ def leaves_and_gradients(seed=0):
     return leaves, [torch.randn(leaf.shape, generator=generator) for leaf in leaves]
 
 
+def loss_of(leaves, grads, value=0.0):
+    def write(into):
+        for place, grad in zip(into, grads, strict=True):
+            place.copy_(grad)
+
+    return KnownGradients.apply(torch.tensor(value), write, *leaves)
+
+
 @pytest.mark.parametrize("term", [False, True], ids=["alone", "with a term"])
 @pytest.mark.parametrize("kept", [False, True], ids=["no gradient yet", "with a gradient"])
 def test_known_gradients_are_added_to_those_of_the_tensors(term, kept):
@@ -217,28 +225,53 @@ def test_known_gradients_are_added_to_those_of_the_tensors(term, kept):
     before = [torch.ones_like(leaf) if kept else torch.zeros_like(leaf) for leaf in leaves]
     for leaf, own in zip(leaves, before, strict=True):
         leaf.grad = own.clone() if kept else None
-    loss = KnownGradients.apply(torch.tensor(3.0), grads, *leaves)
+    loss = loss_of(leaves, grads, 3.0)
     assert loss.item() == 3.0
-    backward(2.0 * loss + leaves[0].sum() if term else loss)
+    (2.0 * loss + leaves[0].sum() if term else loss).backward()
     for leaf, own, grad in zip(leaves, before, grads, strict=True):
         expected = own + (2.0 * grad + (leaf is leaves[0]) if term else grad)
         torch.testing.assert_close(leaf.grad, expected)
 
 
-def test_known_gradients_leave_frozen_tensors_alone_and_call_hooks():
+def test_known_gradients_are_written_where_they_are_all_there_is():
+    leaves, grads = leaves_and_gradients()
+    for leaf in leaves:
+        leaf.grad = torch.ones_like(leaf)
+    assert write_gradients(loss_of(leaves, grads), leaves[::-1])
+    assert all(torch.equal(leaf.grad, grad) for leaf, grad in zip(leaves, grads, strict=True))
+    other = torch.zeros(2, requires_grad=True)
+    other.grad = torch.ones(2)
+    for loss, parameters in (
+        (2.0 * loss_of(leaves, grads), leaves),
+        (loss_of(leaves, grads), [*leaves, other]),
+        (loss_of([*leaves, other], [*grads, other]), leaves),
+        (leaves[0].sum(), leaves),
+    ):
+        assert not write_gradients(loss, parameters)
+    leaves[1].grad = None
+    assert not write_gradients(loss_of(leaves, grads), leaves)
+    assert torch.equal(leaves[0].grad, grads[0]), "nothing was written"
+
+
+@pytest.mark.parametrize("register", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_known_gradients_leave_frozen_tensors_alone_and_call_hooks(register):
     (frozen, hooked), grads = leaves_and_gradients()
+    seen = []
+    for leaf in (frozen, hooked):
+        leaf.grad = torch.zeros_like(leaf)
+    getattr(hooked, register)(lambda tensor: seen.append(tensor))
+    loss = loss_of((frozen, hooked), grads)
+    assert not write_gradients(loss, (frozen, hooked))
     frozen.requires_grad_(False)
-    hooked.grad = torch.zeros_like(hooked)
-    hooked.register_hook(lambda grad: 10.0 * grad)
-    backward(KnownGradients.apply(torch.tensor(0.0), grads, frozen, hooked))
-    assert frozen.grad is None
-    torch.testing.assert_close(hooked.grad, 10.0 * grads[1])
+    loss = loss_of((frozen, hooked), grads)
+    loss.backward()
+    assert len(seen) == 1
+    assert not frozen.grad.any()
+    assert torch.equal(hooked.grad, grads[1])
 
 
 def test_known_gradients_cannot_be_differentiated():
     leaves, grads = leaves_and_gradients()
-    (gradient, _) = torch.autograd.grad(
-        KnownGradients.apply(torch.tensor(0.0), grads, *leaves), leaves, create_graph=True
-    )
+    (gradient, _) = torch.autograd.grad(loss_of(leaves, grads), leaves, create_graph=True)
     with pytest.raises(RuntimeError, match="does not require grad"):
         gradient.sum().backward()

@@ -182,8 +182,7 @@ def actor_critic_loss(
         advantage = (advantage - mean) / (std + 1e-8)
     terms = partial(terms, advantage=advantage)
     may_be_known = torch.is_grad_enabled() and batch.real is None and not keep_graph
-    with torch.inference_mode():
-        outputs = module.forward_train_vjp(batch.obs) if may_be_known else None
+    outputs = module.forward_train_vjp(batch.obs) if may_be_known else None
     if outputs is not None:
         with torch.inference_mode():
             scores = module.distribution.scores(outputs.dist_inputs, batch.action)
@@ -191,8 +190,8 @@ def actor_critic_loss(
             dist_grad = scores.score * found.log_prob_grad.unsqueeze(-1)
             if found.entropy_grad:
                 dist_grad.add_(scores.entropy_slope(), alpha=found.entropy_grad)
-            grads = outputs.gradients(dist_grad, found.value_grad)
-        total = KnownGradients.apply(found.report["total_loss"], grads, *outputs.parameters)
+        gradients = partial(outputs.gradients, dist_grad, found.value_grad)
+        total = KnownGradients.apply(found.report["total_loss"], gradients, *outputs.parameters)
         return total, found.report, outputs.dist_inputs
     dist_inputs, value = module.forward_train(batch.obs, batch.state)
     if batch.real is not None:

@@ -191,13 +191,15 @@ class Learner(Generic[S]):
         is_plain = backward.is_plain and settings.gradient_accumulation_steps == 1
         num_epochs, size, peers = settings.num_epochs, settings.minibatch_size, backward.peers
         for minibatch in minibatches(batch, size=size, num_epochs=num_epochs, generator=self.generator, peers=peers):
-            self.optimizer.zero_grad()
             if is_plain:
                 loss, report = self.objective.loss(self.module, minibatch, settings)
-                losses.backward(loss)
+                if not losses.write_gradients(loss, self.optimizer.parameters):
+                    self.optimizer.zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
             else:
+                self.optimizer.zero_grad()
                 loss, report = backward.minibatch(self, minibatch, settings)
-            reports.append(torch.stack(tuple(report.values())))
+            reports += report.values()
             if settings.target_kl is not None and float(report["kl"]) > 1.5 * settings.target_kl:
                 stopped = True
                 break
@@ -209,7 +211,7 @@ class Learner(Generic[S]):
             norms.append(norm)
             lr = self.optimizer.step(cast(float, settings.lr))
         if reports:  # of several learners one may have no samples; then none takes a step
-            metrics |= dict(zip(report, torch.stack(reports).mean(0).tolist(), strict=True))
+            metrics |= dict(zip(report, torch.stack(reports).view(-1, len(report)).mean(0).tolist(), strict=True))
         metrics |= {
             "grad_norm": sum(norms) / max(len(norms), 1),
             "num_minibatches": float(len(norms)),

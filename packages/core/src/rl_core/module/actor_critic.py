@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from rl_core.config.check import Settings
 from rl_core.module.distribution import distribution_for
 from rl_core.module.encoders import contains_image, dense_network, is_plain_vector, make_encoder, output_layers
-from rl_core.module.networks import MLP, Encoder
+from rl_core.module.networks import MLP, DensePass, Encoder
 from rl_core.module.recurrent import RecurrentBody
 from rl_core.module.rl_module import RLModule, TrainVJP
 from rl_core.module.settings import ModelSettings
 from rl_core.tree import Tree
+
+_KEPT = 2**16
+"""Numbers of a layer's result up to which memory for minibatches is kept: for more, taking it is the smaller part."""
 
 
 class ActorCritic(RLModule):
@@ -55,6 +58,7 @@ class ActorCritic(RLModule):
             UnsupportedSpaceError: one of the spaces cannot be handled.
         """
         super().__init__(observation_space, action_space)
+        self._passes: dict[int, tuple[DensePass, DensePass]] = {}
         settings = settings or ModelSettings()
         self.settings = settings
         self.max_seq_len = settings.max_seq_len
@@ -119,21 +123,41 @@ class ActorCritic(RLModule):
         if not (self.is_plain and self._order is None and type(self).forward_train is ActorCritic.forward_train):
             return None
         policy, value, log_std = self.policy, self.value, self.log_std
-        own = policy.vjp(obs) if isinstance(policy, MLP) else None
-        other = value.vjp(obs) if isinstance(value, MLP) else None
-        if own is None or other is None:
+        if not (isinstance(policy, MLP) and isinstance(value, MLP) and isinstance(obs, Tensor) and obs.dim() == 2):
             return None
-        size, free = own.result.shape[-1], [] if log_std is None else [log_std]
+        if (
+            policy.closed is None
+            or value.closed is None
+            or not (policy.is_left_alone(obs) and value.is_left_alone(obs))
+        ):
+            return None
+        passes = self._passes.get(len(obs))
+        if passes is None or [(each.network, each.dtype) for each in passes] != [
+            (policy, obs.dtype),
+            (value, obs.dtype),
+        ]:
+            passes = DensePass(policy, len(obs), obs.dtype), DensePass(value, len(obs), obs.dtype)
+            if len(obs) * max(policy.sizes + value.sizes) <= _KEPT:
+                self._passes = {**dict([*self._passes.items()][-1:]), len(obs): passes}  # minibatches have two sizes
+        own, other = passes
+        with torch.inference_mode():
+            outputs, values = own.forward(obs), other.forward(obs)
+            dist_inputs = outputs if log_std is None else self.with_log_std(outputs, log_std)
+        size, num_own, num_both = outputs.shape[1], len(own.parameters), len(own.parameters) + len(other.parameters)
         return TrainVJP(
-            own.result if log_std is None else self.with_log_std(own.result, log_std),
-            other.result.squeeze(-1),
-            [*own.parameters, *other.parameters, *free],
-            lambda dist_grad, value_grad: [
-                *own.gradients(dist_grad[:, :size])[1:],
-                *other.gradients(value_grad.unsqueeze(-1))[1:],
-                *(dist_grad[:, size:].sum(0) for _ in free),
-            ],
+            dist_inputs,
+            values.squeeze(-1),
+            [*own.parameters, *other.parameters, *([] if log_std is None else [log_std])],
+            lambda dist_grad, value_grad, into: (
+                own.gradients(dist_grad[:, :size], into[:num_own]),
+                other.gradients(value_grad.unsqueeze(-1), into[num_own:num_both]),
+                *(torch.sum(dist_grad[:, size:], 0, out=log_std_grad) for log_std_grad in into[num_both:]),
+            ),
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out memory for results: a copy takes its own."""
+        return {**self.__dict__, "_passes": {}}
 
     def with_log_std(self, outputs: Tensor, log_std: Tensor) -> Tensor:
         """Complete the policy's outputs with the log standard deviations that do not depend on the observation."""

@@ -73,7 +73,7 @@ class Categorical(_GumbelMax):
         log_probs, choice = inputs.t().log_softmax(0), action.unsqueeze(0)
         probs = log_probs.exp()
         entropy = (probs * log_probs).sum(0).neg_()
-        score = probs.neg().scatter_add_(0, choice, torch.ones_like(entropy).unsqueeze(0))
+        score = torch.zeros_like(probs).scatter_(0, choice, 1.0).sub_(probs)
         log_prob = log_probs.gather(0, choice).squeeze(0)
         return Scores(log_prob, entropy, score.t(), lambda: (log_probs + entropy).mul_(probs).neg_().t())
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from rl_core.module.settings import Activation
 
 SMALL = 512
 """Up to this many numbers the one call of torch.tanh is faster than three others."""
+_PRECISE = (torch.float32, torch.float64)
 
 
 def tanh(x: Tensor) -> Tensor:
@@ -50,13 +51,33 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor] | None] = {
 }
 
 
-_FROM_RESULT: dict[Any, Callable[[Tensor, Tensor], Tensor] | None] = {
-    tanh: torch.ops.aten.tanh_backward.default,
-    torch.relu_: lambda grad, result: torch.ops.aten.threshold_backward.default(grad, result, 0.0),
-    torch.sigmoid: torch.ops.aten.sigmoid_backward.default,
-    None: None,
+def _relu_backward(grad: Tensor, result: Tensor, *, grad_input: Tensor) -> Tensor:
+    """Write the gradient of what went into a relu."""
+    found: Tensor = torch.ops.aten.threshold_backward.grad_input(grad, result, 0.0, grad_input=grad_input)
+    return found
+
+
+class _Closed(NamedTuple):
+    """An activation whose gradient follows from its result alone, for float32 and float64 on the CPU."""
+
+    in_place: Callable[[Tensor], Tensor] | None
+    derive: Callable[..., Tensor] | None
+    """`derive(grad, result, grad_input=out)`"""
+    in_array: Callable[..., Any] | None
+    """Numpy's, in place as `in_array(array, out=array)`; None for none, or if it has none."""
+
+
+_CLOSED: dict[Activation, _Closed] = {
+    # 6 us for 256 x 64 float32, where `tanh` above takes 14.
+    "tanh": _Closed(
+        lambda x: torch.from_numpy(np.tanh(x.numpy(), out=x.numpy())),
+        torch.ops.aten.tanh_backward.grad_input,
+        np.tanh,
+    ),
+    "relu": _Closed(torch.relu_, _relu_backward, lambda array, out: np.maximum(array, 0.0, out=out)),
+    "sigmoid": _Closed(torch.sigmoid_, torch.ops.aten.sigmoid_backward.grad_input, None),
+    "linear": _Closed(None, None, None),
 }
-"""The activations whose gradient follows from their result alone, with what computes it."""
 
 
 class Encoder(nn.Module):
@@ -64,17 +85,6 @@ class Encoder(nn.Module):
 
     num_features: int
     """F: how many features come out."""
-
-
-class MLPVJP(NamedTuple):
-    """What an `MLP` computed without a graph, with its vector-Jacobian product."""
-
-    result: Tensor
-    """`[N, F]`, of whatever leading axes."""
-    parameters: Sequence[Tensor]
-    """`weight_0, bias_0, weight_1, ...`"""
-    gradients: Callable[..., list[Any]]
-    """From the gradient of the result to None, for the input's, and those of the parameters."""
 
 
 class MLP(Encoder):
@@ -109,7 +119,14 @@ class MLP(Encoder):
         self.num_features = self.sizes[-1]
         function, last = ACTIVATIONS[activation], len(sizes) - 2
         self.activations = tuple(function if i < last or activate_last else None for i in range(last + 1))
-        self._is_closed = last > 0 and all(function in _FROM_RESULT for function in self.activations)
+        names: list[Activation] = [activation if each else "linear" for each in self.activations]
+        self.closed = names if last > 0 and all(name in _CLOSED for name in names) else None
+        # numpy has no sigmoid, and for larger products its library takes several threads, whatever torch may have.
+        has_arrays = self.closed is not None and "sigmoid" not in names
+        self._few = 2**18 // max(map(math.prod, pairwise(self.sizes))) if has_arrays else -1
+        self._dtype: torch.dtype | None = None
+        self._arrays: list[tuple[Any, np.ndarray, np.ndarray]] = []
+        self._pointers: list[int] = []
         for index, (num_in, num_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
             weight, bias = nn.Parameter(torch.empty(num_out, num_in)), nn.Parameter(torch.empty(num_out))
             if index < last:
@@ -121,55 +138,140 @@ class MLP(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., sizes[0]]` to `[..., sizes[-1]]`."""
-        known = self.vjp(x) if torch.is_grad_enabled() or x.numel() > SMALL else None  # it pays for many samples only
-        if known is not None:
-            result = known.result
-            if torch.is_grad_enabled():
-                result = _Layers.apply(self.activations, known, x, *known.parameters)
-            return result if x.dim() == 2 else result.view(*x.shape[:-1], self.num_features)
+        if (
+            not torch.is_grad_enabled()
+            and x.dim() == 2
+            and x.shape[0] <= self._few
+            and type(x) is Tensor
+            and not torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_compiling()
+            and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+            and not torch._C._are_functorch_transforms_active()
+        ):  # numpy's operations on few numbers take half the time of torch's
+            if self._pointers != [parameter.data_ptr() for parameter in cast(Any, self._parameters.values())]:
+                self._view_weights()
+            if x.dtype == self._dtype:
+                array = x.numpy()
+                for activate, weight, bias in self._arrays:
+                    array = array @ weight
+                    array += bias
+                    if activate is not None:
+                        activate(array, out=array)
+                return torch.from_numpy(array)
+        functions: Sequence[Any] = self.activations
         parameters: Any = tuple(self._parameters.values())  # weight_0, bias_0, weight_1, ...: the order of registration
-        for activate, weight, bias in zip(self.activations, parameters[::2], parameters[1::2], strict=True):
+        if self.is_left_alone(x):
+            if torch.is_grad_enabled():
+                rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
+                result: Tensor = _Layers.apply(functions, DensePass(self, len(rows), x.dtype), rows, *parameters)
+                return result if x.dim() == 2 else result.view(*x.shape[:-1], self.num_features)
+            functions = [_CLOSED[name].in_place for name in cast(Any, self.closed)]
+        for activate, weight, bias in zip(functions, parameters[::2], parameters[1::2], strict=True):
             x = functional.linear(x, weight, bias)
             x = x if activate is None else activate(x)
         return x
 
-    def vjp(self, x: Tensor) -> MLPVJP | None:
-        """Compute without a graph, and return what the gradients follow from; None where this has to be left alone.
+    def _view_weights(self) -> None:
+        """Look at the weights as arrays, if they are such as numpy has; they stay so until they move."""
+        parameters = [*self.parameters()]
+        self._pointers = [parameter.data_ptr() for parameter in parameters]
+        kinds = {(parameter.dtype, parameter.is_cpu) for parameter in parameters}
+        self._dtype = next((dtype for dtype in _PRECISE if kinds == {(dtype, True)}), None)
+        if self._dtype is not None:
+            views = [parameter.detach().numpy() for parameter in parameters]
+            functions = [_CLOSED[name].in_array for name in cast(Any, self.closed)]
+            self._arrays = [*zip(functions, (weight.T for weight in views[::2]), views[1::2], strict=True)]
 
-        That is for tensors of other kinds or on other devices, in mixed precision, under `torch.func`, when compiled or
-        traced, and where a hook or another class changes what calling this module does.
+    def is_left_alone(self, x: Tensor) -> bool:
+        """Whether the layers may be computed by other calls than torch's usual ones.
+
+        Not so with activations that are not `closed`, for numbers in half precision or on other devices, tensors of
+        other kinds, under autocast or `torch.func`, when compiled or traced, and where a hook or another class changes
+        what calling this module does.
         """
-        hooks = self._forward_pre_hooks or self._forward_hooks or self._backward_pre_hooks or self._backward_hooks
-        if (
-            not self._is_closed
+        return not (
+            self.closed is None
             or type(x) is not Tensor
+            or x.dtype not in _PRECISE
             or not x.is_cpu
             or type(self) is not MLP
-            or hooks
+            or self._forward_pre_hooks
+            or self._forward_hooks
+            or self._backward_pre_hooks
+            or self._backward_hooks
             or self._compiled_call_impl is not None
             or torch.is_autocast_enabled("cpu")
             or torch.compiler.is_compiling()
             or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
             or torch._C._are_functorch_transforms_active()
-        ):
-            return None
-        parameters: Any = tuple(self._parameters.values())
-        x = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
-        steps = [x]
-        with torch.no_grad():
-            for activate, weight, bias in zip(self.activations, parameters[::2], parameters[1::2], strict=True):
-                x = functional.linear(x, weight, bias)
-                if activate is tanh and x.dtype == torch.float32:  # 6 us in numpy for 256 x 64, 14 in `tanh` above
-                    array = x.numpy()
-                    np.tanh(array, out=array)
-                elif activate is not None:
-                    x = activate(x)
-                steps.append(x)
-        return MLPVJP(x, parameters, partial(_gradients, self.activations, steps, parameters))
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the views of the weights: a copy has weights of its own."""
+        return {**self.__dict__, "_arrays": [], "_pointers": []}
 
     def extra_repr(self) -> str:
         """Show the sizes when the module is printed."""
         return " -> ".join(map(str, self.sizes))
+
+
+class DensePass:
+    """What an `MLP` computes of N samples without a graph, and the gradients, in memory of its own.
+
+    At the size of PPO's minibatches (256 samples, two layers of 64), recording a graph and taking the memory for each
+    result anew take as long as computing.
+    """
+
+    def __init__(self, network: MLP, num_samples: int, dtype: torch.dtype) -> None:
+        """Take the memory.
+
+        Args:
+            network: With `closed` activations.
+            num_samples: N.
+            dtype: Of all numbers.
+        """
+        self.dtype = dtype
+        self.network, self._closed = network, [_CLOSED[name] for name in cast(Any, network.closed)]
+        with torch.inference_mode(False):  # so that it can be written to in any mode
+            self._results = [torch.empty(num_samples, size, dtype=dtype) for size in network.sizes[1:]]
+        self._grads: list[Tensor] = []
+        self._x = torch.empty(0)
+        self.parameters: tuple[Tensor, ...] = ()
+        """`weight_0, bias_0, weight_1, ...`, as they were in `forward`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[N, D]` to `[N, F]`, valid until the next call."""
+        self._x, self.parameters = x, (parameters := tuple(cast(Any, self.network._parameters.values())))
+        layers = zip(self._closed, parameters[::2], parameters[1::2], self._results, strict=True)
+        for closed, weight, bias, result in layers:
+            x = torch.addmm(bias, x, weight.t(), out=result)
+            if closed.in_place is not None:
+                closed.in_place(x)
+        return x
+
+    def gradients(self, grad: Tensor, into: Sequence[Tensor | None], *, of_input: bool = False) -> Tensor | None:
+        """Write the gradients of the parameters, and return the input's if asked.
+
+        Args:
+            grad: `[N, F]`, of the result.
+            into: Where to write that of each parameter; None to leave it out.
+            of_input: Whether to go on to the input.
+        """
+        if not self._grads:
+            with torch.inference_mode(False):
+                self._grads = [torch.empty_like(result) for result in self._results]
+        for layer in reversed(range(len(self._results))):
+            x, derive = self._results[layer - 1] if layer else self._x, self._closed[layer].derive
+            if derive is not None:
+                grad = derive(grad, self._results[layer], grad_input=self._grads[layer])
+            weight_grad, bias_grad = into[2 * layer : 2 * layer + 2]
+            if weight_grad is not None:
+                torch.mm(grad.t(), x, out=weight_grad)
+            if bias_grad is not None:
+                torch.sum(grad, 0, out=bias_grad)
+            if layer:
+                grad = torch.mm(grad, self.parameters[2 * layer], out=self._grads[layer - 1])
+        return grad @ self.parameters[0] if of_input else None
 
 
 class _Layers(torch.autograd.Function):
@@ -179,10 +281,10 @@ class _Layers(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, activations: Sequence[Any], known: MLPVJP, x: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, activations: Sequence[Any], run: DensePass, x: Tensor, *parameters: Tensor) -> Tensor:
         """Return the result, and keep what differentiating it takes."""
-        ctx.activations, ctx.gradients = activations, known.gradients
-        result = known.result.detach()  # another object: `gradients` holds the first, which must not hold this node
+        ctx.activations, ctx.run = activations, run
+        result = run.forward(x).detach()  # another object: the pass holds the first, which must not hold this node
         ctx.save_for_backward(x, *parameters, result)  # so that changes of any of them in place are noticed
         return result
 
@@ -191,8 +293,9 @@ class _Layers(torch.autograd.Function):
         """Return the gradients of `x` and the parameters, as far as they are needed."""
         (*inputs, _), (_, _, *needed) = ctx.saved_tensors, ctx.needs_input_grad
         if not torch.is_grad_enabled():
-            x_grad, *grads = ctx.gradients(grad, needed)
-            return None, None, None if x_grad is None else x_grad.view_as(inputs[0]), *grads
+            leaves = zip(inputs[1:], needed[1:], strict=True)
+            into = [torch.empty_like(tensor) if is_needed else None for tensor, is_needed in leaves]
+            return None, None, ctx.run.gradients(grad, into, of_input=needed[0]), *into
         # They are to be differentiated again, so each operation needs its node.
         wanted = [tensor for tensor, is_needed in zip(inputs, needed, strict=True) if is_needed]
         result = inputs[0]
@@ -201,35 +304,6 @@ class _Layers(torch.autograd.Function):
             result = result if activate is None else activate(result)
         found = iter(torch.autograd.grad(result, wanted, grad.view_as(result), create_graph=True))
         return None, None, *(next(found) if is_needed else None for is_needed in needed)
-
-
-def _gradients(
-    activations: Sequence[Any],
-    steps: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-    grad: Tensor,
-    needed: Sequence[bool] | None = None,
-) -> list[Any]:
-    """Return the gradients of the input `steps[0]` and the parameters as far as `needed`, by default of the latter.
-
-    `steps` also holds what came out of each layer; `grad` is the gradient of the last.
-    """
-    needed = needed or (False, *(True for _ in parameters))
-    grads: list[Tensor | None] = [None] * len(needed)
-    for layer in reversed(range(len(activations))):
-        derive, x = _FROM_RESULT[activations[layer]], steps[layer]
-        grad = grad if derive is None else derive(grad, steps[layer + 1])
-        of_weight, of_bias = 2 * layer + 1, 2 * layer + 2
-        if needed[of_weight]:  # the narrower factor first: MKL takes up to six times as long for the other order
-            narrow = grad.shape[1] <= x.shape[1]
-            grads[of_weight] = grad.t() @ x if narrow else (x.t() @ grad).t()
-        if needed[of_bias]:
-            grads[of_bias] = grad.sum(0)
-        if not any(needed[:of_weight]):
-            return grads
-        grad = grad @ parameters[2 * layer]
-    grads[0] = grad
-    return grads
 
 
 class NormedMLP(Encoder):

@@ -15,7 +15,10 @@ from rl_core.tree import Tree, tree_leaves
 
 
 class TrainVJP(NamedTuple):
-    """Outputs of a module for training, without a graph, and what the gradients of its parameters follow from."""
+    """Outputs of a module for training, without a graph, and what the gradients of its parameters follow from.
+
+    All of it is valid until the next `forward_train_vjp` of the module.
+    """
 
     dist_inputs: Tensor
     """`[N, P]`"""
@@ -23,8 +26,9 @@ class TrainVJP(NamedTuple):
     """`[N]`"""
     parameters: Sequence[Tensor]
     """What gets gradients."""
-    gradients: Callable[[Tensor, Tensor], Sequence[Tensor]]
-    """From the gradients of both to those of the parameters."""
+    gradients: Callable[[Tensor, Tensor, Sequence[Tensor]], Any]
+    """`gradients(dist_grad, value_grad, into)`: from those of both outputs to those of the parameters, which it writes
+    into tensors of their shapes."""
 
 
 class RLModule(nn.Module, ABC):

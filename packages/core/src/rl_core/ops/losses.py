@@ -109,7 +109,7 @@ def clipped_terms(
         value_slope = torch.where(plain_wins, value_error, 0.0)
         value_error = torch.where(plain_wins, value_error, clipped_error)
     value_grad = value_slope * (2.0 * value_coeff * scale)
-    surrogate_loss, is_clipped = torch.minimum(surrogate, clipped).neg_(), ratio.ne(clipped_ratio)
+    surrogate_loss, is_clipped = torch.minimum(surrogate, clipped).neg_(), ratio.ne(clipped_ratio).to(ratio.dtype)
     columns_of_means = (surrogate_loss, value_error.square(), entropy, ratio.sub_(log_ratio).sub_(1.0), is_clipped)
     policy_loss, value_loss, mean_entropy, kl, clip_fraction = torch.stack(columns_of_means).mean(1).unbind()
     report = {
@@ -169,20 +169,23 @@ def differentiable(
     """Compute the terms of `[N]` that carry a graph; return the loss as the end of that graph, and the report."""
     found = terms(log_prob.detach(), entropy.detach(), value.detach())
     entropy_grad = entropy.new_tensor(found.entropy_grad).expand_as(entropy)
-    grads = (found.log_prob_grad, entropy_grad, found.value_grad)
-    total = KnownGradients.apply(found.report["total_loss"], grads, log_prob, entropy, value)
+    grads = [found.log_prob_grad, entropy_grad, found.value_grad]
+    total = KnownGradients.apply(
+        found.report["total_loss"], lambda into: torch._foreach_copy_(into, grads), log_prob, entropy, value
+    )
     return total, found.report
 
 
 class KnownGradients(torch.autograd.Function):
-    """A scalar whose gradients with respect to some tensors are there already, as the end of a graph.
+    """A scalar whose gradients with respect to some tensors can be said without a graph, as the end of one.
 
-    `KnownGradients.apply(value, gradients, *tensors)` returns it. The gradients cannot be differentiated again.
+    `KnownGradients.apply(value, gradients, *tensors)` returns it. `gradients(into)` writes them into tensors of the
+    same shapes. They cannot be differentiated again.
     """
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *tensors: Tensor) -> Tensor:
-        """Return the value, and keep the gradients."""
+    def forward(ctx: Any, value: Tensor, gradients: Callable[[list[Tensor]], Any], *tensors: Tensor) -> Tensor:
+        """Return the value, and keep what gives the gradients."""
         ctx.gradients, ctx.tensors = gradients, tensors
         return value.clone()  # also where it was computed in inference mode, this one may be changed in place
 
@@ -190,22 +193,29 @@ class KnownGradients(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
         """Scale them."""
-        return None, None, *(own * grad for own in ctx.gradients)
+        grads = [torch.empty_like(tensor) for tensor in ctx.tensors]
+        ctx.gradients(grads)
+        return None, None, *(own.mul_(grad) for own in grads)
 
 
-def backward(loss: Tensor) -> None:
-    """Do what `loss.backward()` does; where the loss comes straight from `KnownGradients`, without autograd's engine.
+def write_gradients(loss: Tensor, parameters: Sequence[Tensor]) -> bool:
+    """Write the gradients of a loss over those that parameters have, if it knows them: else return False.
 
-    It takes a sixth of the time of a minibatch of PPO's size to walk through that one node.
+    It does if it comes straight from `KnownGradients` of these parameters. To walk through that one node with
+    autograd's engine takes a sixth of the time of a minibatch of PPO's size.
     """
     node, kind = cast(Any, loss.grad_fn), cast(Any, KnownGradients)._backward_cls
-    if isinstance(node, kind) and all(
-        tensor.is_leaf
-        and tensor.requires_grad
-        and tensor.grad is not None
-        and not (tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
-        for tensor in node.tensors
-    ):
-        torch._foreach_add_([tensor.grad for tensor in node.tensors], node.gradients)
-    else:
-        loss.backward()  # type: ignore[no-untyped-call]
+    is_known = (
+        isinstance(node, kind)
+        and set(map(id, node.tensors)) == set(map(id, parameters))
+        and all(
+            parameter.requires_grad
+            and parameter.grad is not None
+            and not (parameter._backward_hooks or parameter._post_accumulate_grad_hooks)
+            for parameter in parameters
+        )
+    )
+    if is_known:
+        with torch.inference_mode():
+            node.gradients([tensor.grad for tensor in node.tensors])
+    return is_known
