@@ -179,7 +179,7 @@ def actor_critic_loss(
     advantage = batch.advantage
     if settings.normalize_advantage and len(advantage) > 1:
         std, mean = torch.std_mean(advantage)
-        advantage = (advantage - mean) / (std + 1e-8)
+        advantage = (advantage - mean).div_(std.add_(1e-8))
     terms = partial(terms, advantage=advantage)
     may_be_known = torch.is_grad_enabled() and batch.real is None and not keep_graph
     outputs = module.forward_train_vjp(batch.obs) if may_be_known else None

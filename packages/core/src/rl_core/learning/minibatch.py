@@ -53,8 +53,8 @@ def minibatches(
     whole = [columns.pop(name) for name in small]
     for _ in range(num_epochs):
         order = torch.randperm(num_samples, generator=generator).to(batch.advantage.device)
-        parts = [torch.split(column.index_select(0, order), sizes) for column in whole]
-        for place, index in enumerate(torch.split(order, sizes)):
+        parts = [column.index_select(0, order).split_with_sizes(sizes) for column in whole]
+        for place, index in enumerate(order.split_with_sizes(sizes)):
             take = operator.methodcaller("index_select", 0, index)
             own = {name: tree_map(take, column) for name, column in columns.items()}
             yield Batch(**own, **{name: part[place] for name, part in zip(small, parts, strict=True)})
