@@ -6,7 +6,8 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl_connectors import RescaleAction
+from rl_connectors import DiscretizeAction, RescaleAction, StickyAction
+from rl_core import PPOConfig
 from rl_core.connect.chain import ActionChain
 from rl_core.errors import ConfigError
 
@@ -53,3 +54,17 @@ def test_an_empty_or_unbounded_range_is_refused(settings):
 def test_bounds_that_are_not_finite_are_refused_with_advice():
     with pytest.raises(ConfigError, match="RescaleAction needs finite bounds, and got Box.*wrapper"):
         ActionChain([RescaleAction()], spaces.Box(0, np.inf, (1,)))
+
+
+@pytest.mark.parametrize("connector", [RescaleAction(), DiscretizeAction(3)])
+def test_actions_are_not_scaled_twice(connector):
+    config = PPOConfig().environment("Pendulum-v1", normalize_actions=True)
+    config.env_runners(module_to_env_connector=[connector])
+    with pytest.raises(ConfigError, match=f"normalize_actions=True.*{type(connector).__name__} give the env's own"):
+        config.build()
+    config.environment(normalize_actions=False).build().stop()
+
+
+def test_what_leaves_the_space_as_it_is_goes_with_normalized_actions():
+    config = PPOConfig().environment("Pendulum-v1", normalize_actions=True)
+    config.env_runners(module_to_env_connector=[StickyAction(0.5)]).build().stop()

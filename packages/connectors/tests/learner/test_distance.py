@@ -77,6 +77,16 @@ def test_chunks_do_not_change_the_distances(size, monkeypatch):
     np.testing.assert_allclose(whole, expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("size", [3, 100])
+def test_what_all_vectors_share_costs_no_digits(size):
+    rng = np.random.default_rng(1)
+    vectors, known = (rng.standard_normal((count, size)).astype(np.float32) for count in (50, 30))
+    shared = rng.uniform(-1e4, 1e4, size).astype(np.float32).round()
+    moved, known_there = vectors + shared, known + shared
+    expected = np.linalg.norm(moved[:, None].astype(np.float64) - known_there[None], axis=-1).min(1)
+    np.testing.assert_allclose(nearest_distance(moved, known_there), expected, rtol=1e-3)
+
+
 @pytest.mark.parametrize("settings", [{"coefficient": float("nan")}, {"capacity": 0}, {"add_every": 1.5}])
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ConfigError, match=f"DistanceCuriosity: {next(iter(settings))}: got .* expected"):

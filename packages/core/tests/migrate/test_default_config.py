@@ -13,7 +13,7 @@ from torch import nn
 from rl_core import ModelSettings
 from rl_core.config.check import fields_of
 from rl_core.errors import ConfigError
-from rl_core.migrate import model_settings_from_default_config
+from rl_core.migrate import model_settings_from_default_config, model_settings_from_rllib, module_from_rllib
 from rl_core.module import ActorCritic
 
 # Written by the script that made the fixtures: the fields of ray 2.60 with their defaults.
@@ -117,6 +117,54 @@ def test_previous_actions_and_rewards_are_a_matter_of_connectors():
 def test_what_makes_no_sense_is_refused_by_name(config, message):
     with pytest.raises(ConfigError, match=message):
         model_settings_from_default_config(config)
+
+
+ENDLESS: list[object] = []
+ENDLESS.append(ENDLESS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("fcnet_hiddens", 64),
+        ("fcnet_hiddens", None),
+        ("fcnet_hiddens", [64, -1]),
+        ("fcnet_hiddens", ["64"]),
+        ("fcnet_hiddens", ENDLESS),
+        pytest.param("fcnet_hiddens", [10**5000], id="fcnet_hiddens huge"),
+        ("max_seq_len", 0),
+        ("lstm_cell_size", 0),
+        pytest.param("lstm_cell_size", 10**5000, id="lstm_cell_size huge"),
+        ("lstm_cell_size", True),
+        ("use_lstm", "no"),
+        ("free_log_std", None),
+        ("vf_share_layers", ENDLESS),
+        ("conv_filters", 3),
+        ("conv_filters", [[16, 8]]),
+        ("conv_filters", [[16, 8, 4, "valid", 1]]),
+        ("conv_filters", [[16, [8, 8, 8], 4]]),
+        ("log_std_clip_param", "20"),
+        ("log_std_clip_param", 0),
+        ("log_std_clip_param", float("nan")),
+        pytest.param("log_std_clip_param", 10**5000, id="log_std_clip_param huge"),
+    ],
+)
+def test_values_of_another_kind_are_refused_by_name(name, value):
+    space, actions = spaces.Box(0, 1, (4,)), spaces.Discrete(2)
+    for translate in (
+        model_settings_from_default_config,
+        model_settings_from_rllib,
+        lambda model: module_from_rllib(model, space, actions),
+    ):
+        with pytest.raises(ConfigError, match=f"^{name}: got .*, expected "):
+            translate({name: value})
+
+
+@pytest.mark.parametrize("settings", [None, 3, [("fcnet_hiddens", (3,))], "fcnet_hiddens"])
+def test_what_is_no_mapping_is_refused(settings):
+    for translate in (model_settings_from_default_config, model_settings_from_rllib):
+        with pytest.raises(ConfigError, match="expected RLlib's model settings"):
+            translate(settings)
 
 
 def test_settings_survive_json_also_without_bounds():

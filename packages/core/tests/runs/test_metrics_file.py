@@ -2,6 +2,7 @@ import json
 import math
 
 import numpy as np
+import pytest
 
 from rl_core.metrics import Image, Series
 from rl_core.runs.metrics_file import MetricsFile, column, drop_rows_after, last_row, read_rows
@@ -39,6 +40,21 @@ def test_last_row_of_a_long_file(tmp_path):
     path = tmp_path / "metrics.jsonl"
     write(path, [{"training_iteration": i, "pad": "x" * 100} for i in range(3000)])
     assert last_row(path)["training_iteration"] == 2999
+
+
+@pytest.mark.parametrize("ending", ["", '{"training_iter', '{"pad": "' + "y" * 300_000])
+def test_last_row_is_found_however_long_rows_are(tmp_path, ending):
+    path = tmp_path / "metrics.jsonl"
+    write(path, [{"training_iteration": i, "pad": "x" * 200_000} for i in range(3)])
+    with path.open("a", encoding="utf-8") as file:
+        file.write(ending)
+    assert last_row(path)["training_iteration"] == 2
+
+
+def test_a_long_file_without_a_row_has_none(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("no row\n" * 30_000)
+    assert last_row(path) == {}
 
 
 def test_rows_after_an_iteration_are_dropped_and_writing_goes_on(tmp_path):

@@ -159,6 +159,7 @@ def make_policy(
         seed: Of the initial weights.
 
     Raises:
+        ConfigError: actions would be scaled twice.
         UnsupportedSpaceError: the algorithm or the module cannot handle them.
     """
     environment, runners, spec = config.environment.settings, config.env_runners.settings, config.module_spec()
@@ -166,7 +167,14 @@ def make_policy(
         *runners.module_to_env_connector,
         ActionToEnv(clip=environment.clip_actions, rescale=environment.normalize_actions),
     ]
-    config.check_action_space(ActionChain(action_connectors, action_space).module_space)
+    module_space = ActionChain(action_connectors, action_space).module_space
+    if environment.normalize_actions and module_space != action_space:
+        names = ", ".join(type(piece).__name__ for piece in runners.module_to_env_connector)
+        raise ConfigError(
+            "environment(normalize_actions=True) scales actions from [-1, 1] to the env's bounds, but the connectors "
+            f"{names} give the env's own. Set it to False."
+        )
+    config.check_action_space(module_space)
     obs_connectors = with_required_connector(spec, observation_space, action_space, runners.env_to_module_connector)
     return Policy(
         spec,

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from rl_core.config.check import nearest
 from rl_core.errors import ConfigError
-from rl_core.migrate.model_config import activation
+from rl_core.migrate.model_config import activation, check_kinds
 from rl_core.module.settings import KernelInitializer, ModelSettings
 
 _ACTIVATED = ("fcnet", "conv", "head_fcnet", "fusionnet")
@@ -71,6 +71,7 @@ def model_settings_from_default_config(config: Any) -> ModelSettings:
     """
     is_record = dataclasses.is_dataclass(config) and not isinstance(config, type)
     given: Mapping[str, Any] = dataclasses.asdict(config) if is_record else config
+    check_kinds(given)
     for name in given:
         if name not in _DEFAULTS:
             raise ConfigError(f"{name!r:.80} is no field of DefaultModelConfig.{nearest(str(name), _DEFAULTS)}")

@@ -58,7 +58,7 @@ class ActorCritic(RLModule):
             UnsupportedSpaceError: one of the spaces cannot be handled.
         """
         super().__init__(observation_space, action_space)
-        self._passes: dict[int, tuple[DensePass, DensePass]] = {}
+        self._passes: dict[tuple[int, torch.dtype], tuple[DensePass, DensePass]] = {}
         settings = settings or ModelSettings()
         self.settings = settings
         self.max_seq_len = settings.max_seq_len
@@ -125,21 +125,14 @@ class ActorCritic(RLModule):
         policy, value, log_std = self.policy, self.value, self.log_std
         if not (isinstance(policy, MLP) and isinstance(value, MLP) and isinstance(obs, Tensor) and obs.dim() == 2):
             return None
-        if (
-            policy.closed is None
-            or value.closed is None
-            or not (policy.is_left_alone(obs) and value.is_left_alone(obs))
-        ):
+        if not (policy.is_left_alone(obs) and value.is_left_alone(obs)):
             return None
-        passes = self._passes.get(len(obs))
-        if passes is None or [(each.network, each.dtype) for each in passes] != [
-            (policy, obs.dtype),
-            (value, obs.dtype),
-        ]:
-            passes = DensePass(policy, len(obs), obs.dtype), DensePass(value, len(obs), obs.dtype)
+        place = len(obs), obs.dtype
+        own, other = self._passes.get(place, (None, None))
+        if own is None or other is None or own.network is not policy or other.network is not value:
+            own, other = DensePass(policy, *place), DensePass(value, *place)
             if len(obs) * max(policy.sizes + value.sizes) <= _KEPT:
-                self._passes = {**dict([*self._passes.items()][-1:]), len(obs): passes}  # minibatches have two sizes
-        own, other = passes
+                self._passes = {**dict([*self._passes.items()][-1:]), place: (own, other)}  # minibatches have two sizes
         with torch.inference_mode():
             outputs, values = own.forward(obs), other.forward(obs)
             dist_inputs = outputs if log_std is None else self.with_log_std(outputs, log_std)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
@@ -230,23 +231,39 @@ class DensePass:
             num_samples: N.
             dtype: Of all numbers.
         """
-        self.dtype = dtype
-        self.network, self._closed = network, [_CLOSED[name] for name in cast(Any, network.closed)]
+        self.network, self.dtype = network, dtype
+        closed = [_CLOSED[name] for name in cast(Any, network.closed)]
         with torch.inference_mode(False):  # so that it can be written to in any mode
             self._results = [torch.empty(num_samples, size, dtype=dtype) for size in network.sizes[1:]]
+        self._activate: list[Callable[[], Any] | None] = []
+        for each, result in zip(closed, self._results, strict=True):
+            if each.in_array is not None:
+                self._activate.append(partial(each.in_array, result.numpy(), out=result.numpy()))
+            else:
+                self._activate.append(each.in_place and partial(each.in_place, result))
+        self._derive = [each.derive for each in closed]
         self._grads: list[Tensor] = []
+        self._turned: list[Tensor] = []
         self._x = torch.empty(0)
+        self._pointers: list[int] = []
+        self._weights: list[Tensor] = []
+        self._layers: list[tuple[Tensor, Tensor, Tensor, Callable[[], Any] | None]] = []
         self.parameters: tuple[Tensor, ...] = ()
         """`weight_0, bias_0, weight_1, ...`, as they were in `forward`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[N, D]` to `[N, F]`, valid until the next call."""
-        self._x, self.parameters = x, (parameters := tuple(cast(Any, self.network._parameters.values())))
-        layers = zip(self._closed, parameters[::2], parameters[1::2], self._results, strict=True)
-        for closed, weight, bias, result in layers:
-            x = torch.addmm(bias, x, weight.t(), out=result)
-            if closed.in_place is not None:
-                closed.in_place(x)
+        self._x, self.parameters = x, tuple(cast(Any, self.network._parameters.values()))
+        pointers = [parameter.data_ptr() for parameter in self.parameters]
+        if pointers != self._pointers:  # they have moved
+            self._pointers, self._weights = pointers, [parameter.detach() for parameter in self.parameters]
+            turned = (weight.t() for weight in self._weights[::2])
+            self._layers = [*zip(turned, self._weights[1::2], self._results, self._activate, strict=True)]
+        addmm = torch.addmm
+        for turned_weight, bias, result, activate in self._layers:
+            x = addmm(bias, x, turned_weight, out=result)
+            if activate is not None:
+                activate()
         return x
 
     def gradients(self, grad: Tensor, into: Sequence[Tensor | None], *, of_input: bool = False) -> Tensor | None:
@@ -260,18 +277,21 @@ class DensePass:
         if not self._grads:
             with torch.inference_mode(False):
                 self._grads = [torch.empty_like(result) for result in self._results]
-        for layer in reversed(range(len(self._results))):
-            x, derive = self._results[layer - 1] if layer else self._x, self._closed[layer].derive
+                self._turned = [own.t() for own in self._grads]
+        results, grads, mm, turned = self._results, self._grads, torch.mm, grad.t()
+        for layer in range(len(results) - 1, -1, -1):
+            derive, weight_grad, bias_grad = self._derive[layer], into[2 * layer], into[2 * layer + 1]
             if derive is not None:
-                grad = derive(grad, self._results[layer], grad_input=self._grads[layer])
-            weight_grad, bias_grad = into[2 * layer : 2 * layer + 2]
+                derive(grad, results[layer], grad_input=grads[layer])
+                grad, turned = grads[layer], self._turned[layer]
             if weight_grad is not None:
-                torch.mm(grad.t(), x, out=weight_grad)
+                mm(turned, results[layer - 1] if layer else self._x, out=weight_grad)
             if bias_grad is not None:
                 torch.sum(grad, 0, out=bias_grad)
             if layer:
-                grad = torch.mm(grad, self.parameters[2 * layer], out=self._grads[layer - 1])
-        return grad @ self.parameters[0] if of_input else None
+                mm(grad, self._weights[2 * layer], out=grads[layer - 1])
+                grad, turned = grads[layer - 1], self._turned[layer - 1]
+        return grad @ self._weights[0] if of_input else None
 
 
 class _Layers(torch.autograd.Function):

@@ -8,6 +8,7 @@ sizes of PPO's minibatches takes half the time of the same terms under autograd.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -76,20 +77,24 @@ def clipped_terms(
 
     Source: Schulman et al. 2017, equations 7 and 9; Huang et al. 2022, core details 9 and 12; Schulman's k3 estimate.
     """
-    columns = {
-        "entropy": entropy,
-        "value": value,
-        "behavior_log_prob": behavior_log_prob,
-        "behavior_value": behavior_value,
-        "advantage": advantage,
-        "value_target": value_target,
-    }
-    for name, column in columns.items():
-        if column.shape != log_prob.shape:
-            raise ValueError(
-                f"PPO loss: {name} has shape {tuple(column.shape)}, expected [N] = {tuple(log_prob.shape)} as log_prob "
-                "has. It would broadcast. A module's forward_value must return [...], without a last axis of 1."
-            )
+    shape = log_prob.shape
+    if not (
+        shape == entropy.shape == value.shape == behavior_log_prob.shape == behavior_value.shape == advantage.shape
+        and shape == value_target.shape
+    ):
+        columns = {
+            "entropy": entropy,
+            "value": value,
+            "behavior_log_prob": behavior_log_prob,
+            "behavior_value": behavior_value,
+            "advantage": advantage,
+            "value_target": value_target,
+        }
+        name, column = next((name, column) for name, column in columns.items() if column.shape != shape)
+        raise ValueError(
+            f"PPO loss: {name} has shape {tuple(column.shape)}, expected [N] = {tuple(shape)} as log_prob has. It "
+            "would broadcast. A module's forward_value must return [...], without a last axis of 1."
+        )
     clip, value_clip, value_coeff, entropy_coeff = coefficients
     scale = 1.0 / log_prob.numel()
     log_ratio = log_prob - behavior_log_prob
@@ -198,6 +203,9 @@ class KnownGradients(torch.autograd.Function):
         return None, None, *(own.mul_(grad) for own in grads)
 
 
+_hooks_of = attrgetter("_backward_hooks", "_post_accumulate_grad_hooks")
+
+
 def write_gradients(loss: Tensor, parameters: Sequence[Tensor]) -> bool:
     """Write the gradients of a loss over those that parameters have, if it knows them: else return False.
 
@@ -205,17 +213,12 @@ def write_gradients(loss: Tensor, parameters: Sequence[Tensor]) -> bool:
     autograd's engine takes a sixth of the time of a minibatch of PPO's size.
     """
     node, kind = cast(Any, loss.grad_fn), cast(Any, KnownGradients)._backward_cls
-    is_known = (
-        isinstance(node, kind)
-        and set(map(id, node.tensors)) == set(map(id, parameters))
-        and all(
-            parameter.requires_grad
-            and parameter.grad is not None
-            and not (parameter._backward_hooks or parameter._post_accumulate_grad_hooks)
-            for parameter in parameters
-        )
-    )
-    if is_known:
-        with torch.inference_mode():
-            node.gradients([tensor.grad for tensor in node.tensors])
-    return is_known
+    if not isinstance(node, kind) or set(map(id, node.tensors)) != set(map(id, parameters)):
+        return False
+    grads = [tensor.grad for tensor in node.tensors]
+    is_trained, hooks = map(attrgetter("requires_grad"), parameters), map(_hooks_of, parameters)
+    if id(None) in map(id, grads) or not all(is_trained) or any(map(any, hooks)):
+        return False
+    with torch.inference_mode():
+        node.gradients(grads)
+    return True

@@ -79,22 +79,25 @@ def column(rows: Iterable[Mapping[str, Any]], name: str) -> list[float]:
 
 
 def last_row(path: Path) -> dict[str, Any]:
-    """Return the newest row, empty if there is none, reading no more than the end of the file."""
+    """Return the newest row, empty if there is none, reading from the end of the file no more than it takes."""
     try:
         with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - (1 << 16)))
-            lines = file.read().splitlines()
+            size, length = file.seek(0, os.SEEK_END), 1 << 16
+            while True:
+                start = file.seek(max(0, size - length))
+                lines = file.read().splitlines()
+                for line in reversed(lines if start == 0 else lines[1:]):
+                    try:
+                        row = json.loads(line)
+                    except ValueError:
+                        continue
+                    if isinstance(row, dict):
+                        return row
+                if start == 0:
+                    return {}
+                length *= 4
     except FileNotFoundError:
         return {}
-    for line in reversed(lines):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            return row
-    return {}
 
 
 def drop_rows_after(path: Path, iteration: int) -> int:
