@@ -82,18 +82,15 @@ def clipped_terms(
         shape == entropy.shape == value.shape == behavior_log_prob.shape == behavior_value.shape == advantage.shape
         and shape == value_target.shape
     ):
-        columns = {
-            "entropy": entropy,
-            "value": value,
-            "behavior_log_prob": behavior_log_prob,
-            "behavior_value": behavior_value,
-            "advantage": advantage,
-            "value_target": value_target,
-        }
-        name, column = next((name, column) for name, column in columns.items() if column.shape != shape)
-        raise ValueError(
-            f"PPO loss: {name} has shape {tuple(column.shape)}, expected [N] = {tuple(shape)} as log_prob has. It "
-            "would broadcast. A module's forward_value must return [...], without a last axis of 1."
+        raise _broadcasting(
+            "PPO",
+            log_prob,
+            entropy=entropy,
+            value=value,
+            behavior_log_prob=behavior_log_prob,
+            behavior_value=behavior_value,
+            advantage=advantage,
+            value_target=value_target,
         )
     clip, value_clip, value_coeff, entropy_coeff = coefficients
     scale = 1.0 / log_prob.numel()
@@ -149,10 +146,7 @@ def policy_gradient_terms(
     Source: Mnih et al. 2016, section 4.
     """
     if value.shape != log_prob.shape:
-        raise ValueError(
-            f"A2C loss: value has shape {tuple(value.shape)}, expected [N] = {tuple(log_prob.shape)} as log_prob has. "
-            "A module's forward_value must return [...], without a last axis of 1."
-        )
+        raise _broadcasting("A2C", log_prob, value=value)
     scale = 1.0 / log_prob.numel()
     error, log_ratio = value - value_target, log_prob - behavior_log_prob
     columns_of_means = (advantage * log_prob, error.square(), entropy, log_ratio.exp().sub_(log_ratio).sub_(1.0))
@@ -166,6 +160,15 @@ def policy_gradient_terms(
         "kl": kl,
     }
     return Terms(report, advantage * -scale, -entropy_coeff * scale, error.mul_(2.0 * value_coeff * scale))
+
+
+def _broadcasting(loss: str, log_prob: Tensor, **columns: Tensor) -> ValueError:
+    """Say which column has another shape than the log probabilities."""
+    name, column = next((name, column) for name, column in columns.items() if column.shape != log_prob.shape)
+    return ValueError(
+        f"{loss} loss: {name} has shape {tuple(column.shape)}, expected [N] = {tuple(log_prob.shape)} as log_prob has. It "
+        "would broadcast. A module's forward_value must return [...], without a last axis of 1."
+    )
 
 
 def differentiable(
