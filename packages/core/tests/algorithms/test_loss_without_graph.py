@@ -199,6 +199,32 @@ def test_minibatches_of_any_sizes_in_turns_have_gradients_of_their_own():
         torch.testing.assert_close(gradients(ours), gradients(theirs), atol=2e-6, rtol=2e-5)
 
 
+def test_losses_of_several_minibatches_can_be_added_up():
+    ours, theirs = module_of(), module_of(Recorded)
+    batch = batch_for(ours)
+    parts = [
+        Batch(**{name: value[half] for name, value in dataclasses.asdict(batch).items() if torch.is_tensor(value)})
+        for half in (slice(0, N // 2), slice(N // 2, N))
+    ]
+    for module in (ours, theirs):
+        (first, _, inputs), (second, *_) = (actor_critic_loss(module, part, SETTINGS, clipped(part)) for part in parts)
+        assert not backward(first + second, module)
+        with torch.no_grad():
+            torch.testing.assert_close(inputs, module.forward_train(parts[0].obs)[0])
+    torch.testing.assert_close(gradients(ours), gradients(theirs), atol=2e-6, rtol=2e-5)
+
+
+def test_gradients_that_were_overwritten_are_not_given_out():
+    module = module_of()
+    batch = batch_for(module)
+    first = actor_critic_loss(module, batch, SETTINGS, clipped(batch))[0]
+    first.backward(retain_graph=True)
+    first.backward(retain_graph=True)
+    actor_critic_loss(module, batch, SETTINGS, clipped(batch))[0].backward()
+    with pytest.raises(RuntimeError, match="another minibatch has taken their place"):
+        first.backward()
+
+
 def test_a_copy_computes_in_memory_of_its_own():
     module = module_of()
     batch = batch_for(module)

@@ -2,7 +2,9 @@ import copy
 import gc
 import math
 import pickle
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -151,6 +153,22 @@ def test_mlp_acts_with_the_weights_it_has_now(change):
     changed = change(network)
     for each in (network, changed):
         torch.testing.assert_close(each(x), layer_by_layer(each, x, dict(each.named_parameters())))
+
+
+def test_threads_act_with_whole_weights():
+    networks, x = [MLP((4, 16, 16, 2), activation="relu") for _ in range(300)], torch.randn(3, 4)
+    barrier = threading.Barrier(2)
+
+    def act(network):
+        barrier.wait()
+        with torch.no_grad():
+            return network(x)
+
+    with ThreadPoolExecutor(2) as pool:
+        for network in networks:
+            results = list(pool.map(act, (network, network)))
+            for result in results:
+                torch.testing.assert_close(result, layer_by_layer(network, x, dict(network.named_parameters())))
 
 
 @torch.no_grad()

@@ -192,7 +192,7 @@ def actor_critic_loss(
                 dist_grad.add_(scores.entropy_slope(), alpha=found.entropy_grad)
         gradients = partial(outputs.gradients, dist_grad, found.value_grad)
         total = KnownGradients.apply(found.report["total_loss"], gradients, *outputs.parameters)
-        return total, found.report, outputs.dist_inputs
+        return total, found.report, outputs.dist_inputs.clone()
     dist_inputs, value = module.forward_train(batch.obs, batch.state)
     if batch.real is not None:
         dist_inputs, value = without_padding(dist_inputs, value, batch.real)

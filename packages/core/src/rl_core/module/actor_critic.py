@@ -129,21 +129,22 @@ class ActorCritic(RLModule):
             return None
         place = len(obs), obs.dtype
         own, other = self._passes.get(place, (None, None))
-        if own is None or other is None or own.network is not policy or other.network is not value:
+        if own is None or other is None or own.is_open or own.network is not policy or other.network is not value:
             own, other = DensePass(policy, *place), DensePass(value, *place)
             if len(obs) * max(policy.sizes + value.sizes) <= _KEPT:
                 self._passes = {**dict([*self._passes.items()][-1:]), place: (own, other)}  # minibatches have two sizes
         with torch.inference_mode():
             outputs, values = own.forward(obs), other.forward(obs)
             dist_inputs = outputs if log_std is None else self.with_log_std(outputs, log_std)
+        serial = own.serial  # of both
         size, num_own, num_both = outputs.shape[1], len(own.parameters), len(own.parameters) + len(other.parameters)
         return TrainVJP(
             dist_inputs,
             values.squeeze(-1),
             [*own.parameters, *other.parameters, *([] if log_std is None else [log_std])],
             lambda dist_grad, value_grad, into: (
-                own.gradients(dist_grad[:, :size], into[:num_own]),
-                other.gradients(value_grad.unsqueeze(-1), into[num_own:num_both]),
+                own.gradients(serial, dist_grad[:, :size], into[:num_own]),
+                other.gradients(serial, value_grad.unsqueeze(-1), into[num_own:num_both]),
                 *(torch.sum(dist_grad[:, size:], 0, out=log_std_grad) for log_std_grad in into[num_both:]),
             ),
         )

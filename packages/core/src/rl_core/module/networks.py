@@ -81,6 +81,10 @@ _CLOSED: dict[Activation, _Closed] = {
 }
 
 
+_Arrays = tuple[list[int], torch.dtype | None, list[tuple[Any, np.ndarray, np.ndarray]]]
+"""Where the weights are, their type if numpy has it, and of each layer activation, weight `[in, out]` and bias."""
+
+
 class Encoder(nn.Module):
     """A network from observations or other features, with any leading axes, to features `[..., num_features]`."""
 
@@ -125,9 +129,7 @@ class MLP(Encoder):
         # numpy has no sigmoid, and for larger products its library takes several threads, whatever torch may have.
         has_arrays = self.closed is not None and "sigmoid" not in names
         self._few = 2**18 // max(map(math.prod, pairwise(self.sizes))) if has_arrays else -1
-        self._dtype: torch.dtype | None = None
-        self._arrays: list[tuple[Any, np.ndarray, np.ndarray]] = []
-        self._pointers: list[int] = []
+        self._arrays: _Arrays = [], None, []
         for index, (num_in, num_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
             weight, bias = nn.Parameter(torch.empty(num_out, num_in)), nn.Parameter(torch.empty(num_out))
             if index < last:
@@ -149,11 +151,12 @@ class MLP(Encoder):
             and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
             and not torch._C._are_functorch_transforms_active()
         ):  # numpy's operations on few numbers take half the time of torch's
-            if self._pointers != [parameter.data_ptr() for parameter in cast(Any, self._parameters.values())]:
-                self._view_weights()
-            if x.dtype == self._dtype:
+            pointers, dtype, layers = self._arrays
+            if pointers != [parameter.data_ptr() for parameter in cast(Any, self._parameters.values())]:
+                _, dtype, layers = self._arrays = self._view_weights()
+            if x.dtype == dtype:
                 array = x.numpy()
-                for activate, weight, bias in self._arrays:
+                for activate, weight, bias in layers:
                     array = array @ weight
                     array += bias
                     if activate is not None:
@@ -172,16 +175,17 @@ class MLP(Encoder):
             x = x if activate is None else activate(x)
         return x
 
-    def _view_weights(self) -> None:
-        """Look at the weights as arrays, if they are such as numpy has; they stay so until they move."""
+    def _view_weights(self) -> _Arrays:
+        """Look at the weights as arrays, if they are such as numpy has."""
         parameters = [*self.parameters()]
-        self._pointers = [parameter.data_ptr() for parameter in parameters]
+        pointers = [parameter.data_ptr() for parameter in parameters]
         kinds = {(parameter.dtype, parameter.is_cpu) for parameter in parameters}
-        self._dtype = next((dtype for dtype in _PRECISE if kinds == {(dtype, True)}), None)
-        if self._dtype is not None:
-            views = [parameter.detach().numpy() for parameter in parameters]
-            functions = [_CLOSED[name].in_array for name in cast(Any, self.closed)]
-            self._arrays = [*zip(functions, (weight.T for weight in views[::2]), views[1::2], strict=True)]
+        dtype = next((dtype for dtype in _PRECISE if kinds == {(dtype, True)}), None)
+        if dtype is None:
+            return pointers, None, []
+        views = [parameter.detach().numpy() for parameter in parameters]
+        functions = [_CLOSED[name].in_array for name in cast(Any, self.closed)]
+        return pointers, dtype, [*zip(functions, (weight.T for weight in views[::2]), views[1::2], strict=True)]
 
     def is_left_alone(self, x: Tensor) -> bool:
         """Whether the layers may be computed by other calls than torch's usual ones.
@@ -209,7 +213,7 @@ class MLP(Encoder):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the views of the weights: a copy has weights of its own."""
-        return {**self.__dict__, "_arrays": [], "_pointers": []}
+        return {**self.__dict__, "_arrays": ([], None, [])}
 
     def extra_repr(self) -> str:
         """Show the sizes when the module is printed."""
@@ -233,12 +237,12 @@ class DensePass:
         """
         self.network, self.dtype = network, dtype
         closed = [_CLOSED[name] for name in cast(Any, network.closed)]
-        with torch.inference_mode(False):  # so that it can be written to in any mode
-            self._results = [torch.empty(num_samples, size, dtype=dtype) for size in network.sizes[1:]]
+        self._results = [_memory(num_samples, size, dtype) for size in network.sizes[1:]]
         self._activate: list[Callable[[], Any] | None] = []
         for each, result in zip(closed, self._results, strict=True):
             if each.in_array is not None:
-                self._activate.append(partial(each.in_array, result.numpy(), out=result.numpy()))
+                array = result.numpy()
+                self._activate.append(partial(each.in_array, array, out=array))
             else:
                 self._activate.append(each.in_place and partial(each.in_place, result))
         self._derive = [each.derive for each in closed]
@@ -250,9 +254,14 @@ class DensePass:
         self._layers: list[tuple[Tensor, Tensor, Tensor, Callable[[], Any] | None]] = []
         self.parameters: tuple[Tensor, ...] = ()
         """`weight_0, bias_0, weight_1, ...`, as they were in `forward`."""
+        self.serial = 0
+        """How often `forward` was called."""
+        self.is_open = False
+        """Whether the gradients of the last call are still to come."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[N, D]` to `[N, F]`, valid until the next call."""
+        self.serial, self.is_open = self.serial + 1, True
         self._x, self.parameters = x, tuple(cast(Any, self.network._parameters.values()))
         pointers = [parameter.data_ptr() for parameter in self.parameters]
         if pointers != self._pointers:  # they have moved
@@ -266,18 +275,26 @@ class DensePass:
                 activate()
         return x
 
-    def gradients(self, grad: Tensor, into: Sequence[Tensor | None], *, of_input: bool = False) -> Tensor | None:
+    def gradients(
+        self, serial: int, grad: Tensor, into: Sequence[Tensor | None], *, of_input: bool = False
+    ) -> Tensor | None:
         """Write the gradients of the parameters, and return the input's if asked.
 
         Args:
+            serial: Of the call of `forward` that gave the result.
             grad: `[N, F]`, of the result.
             into: Where to write that of each parameter; None to leave it out.
             of_input: Whether to go on to the input.
+
+        Raises:
+            RuntimeError: what they follow from has been overwritten.
         """
+        if serial != self.serial:
+            raise RuntimeError("These gradients were there once, and another minibatch has taken their place since.")
+        self.is_open = False
         if not self._grads:
-            with torch.inference_mode(False):
-                self._grads = [torch.empty_like(result) for result in self._results]
-                self._turned = [own.t() for own in self._grads]
+            self._grads = [_memory(result.shape[0], result.shape[1], result.dtype) for result in self._results]
+            self._turned = [own.t() for own in self._grads]
         results, grads, mm, turned = self._results, self._grads, torch.mm, grad.t()
         for layer in range(len(results) - 1, -1, -1):
             derive, weight_grad, bias_grad = self._derive[layer], into[2 * layer], into[2 * layer + 1]
@@ -292,6 +309,14 @@ class DensePass:
                 mm(grad, self._weights[2 * layer], out=grads[layer - 1])
                 grad, turned = grads[layer - 1], self._turned[layer - 1]
         return grad @ self._weights[0] if of_input else None
+
+
+def _memory(num_rows: int, num_columns: int, dtype: torch.dtype) -> Tensor:
+    """Take memory that can be written to in any mode."""
+    if not torch.is_inference_mode_enabled():
+        return torch.empty(num_rows, num_columns, dtype=dtype)
+    with torch.inference_mode(False):
+        return torch.empty(num_rows, num_columns, dtype=dtype)
 
 
 class _Layers(torch.autograd.Function):
@@ -315,7 +340,7 @@ class _Layers(torch.autograd.Function):
         if not torch.is_grad_enabled():
             leaves = zip(inputs[1:], needed[1:], strict=True)
             into = [torch.empty_like(tensor) if is_needed else None for tensor, is_needed in leaves]
-            return None, None, ctx.run.gradients(grad, into, of_input=needed[0]), *into
+            return None, None, ctx.run.gradients(1, grad, into, of_input=needed[0]), *into
         # They are to be differentiated again, so each operation needs its node.
         wanted = [tensor for tensor, is_needed in zip(inputs, needed, strict=True) if is_needed]
         result = inputs[0]

@@ -17,7 +17,7 @@ from rl_core.tree import Tree, tree_leaves
 class TrainVJP(NamedTuple):
     """Outputs of a module for training, without a graph, and what the gradients of its parameters follow from.
 
-    All of it is valid until the next `forward_train_vjp` of the module.
+    The outputs are valid until the next `forward_train_vjp` of the module after `gradients` was called.
     """
 
     dist_inputs: Tensor

@@ -78,10 +78,8 @@ def clipped_terms(
     Source: Schulman et al. 2017, equations 7 and 9; Huang et al. 2022, core details 9 and 12; Schulman's k3 estimate.
     """
     shape = log_prob.shape
-    if not (
-        shape == entropy.shape == value.shape == behavior_log_prob.shape == behavior_value.shape == advantage.shape
-        and shape == value_target.shape
-    ):
+    acted = shape == behavior_log_prob.shape == behavior_value.shape == advantage.shape == value_target.shape
+    if not (acted and shape == entropy.shape == value.shape):
         raise _broadcasting(
             "PPO",
             log_prob,
@@ -166,8 +164,8 @@ def _broadcasting(loss: str, log_prob: Tensor, **columns: Tensor) -> ValueError:
     """Say which column has another shape than the log probabilities."""
     name, column = next((name, column) for name, column in columns.items() if column.shape != log_prob.shape)
     return ValueError(
-        f"{loss} loss: {name} has shape {tuple(column.shape)}, expected [N] = {tuple(log_prob.shape)} as log_prob has. It "
-        "would broadcast. A module's forward_value must return [...], without a last axis of 1."
+        f"{loss} loss: {name} has shape {tuple(column.shape)}, expected [N] = {tuple(log_prob.shape)} as log_prob has. "
+        "It would broadcast. A module's forward_value must return [...], without a last axis of 1."
     )
 
 
