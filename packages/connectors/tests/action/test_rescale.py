@@ -6,7 +6,7 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl_connectors import DiscretizeAction, RescaleAction, StickyAction
+from rl_connectors import DiscretizeAction, RescaleAction, SelectActions, StickyAction
 from rl_core import PPOConfig
 from rl_core.connect.chain import ActionChain
 from rl_core.errors import ConfigError
@@ -68,3 +68,5 @@ def test_actions_are_not_scaled_twice(connector):
 def test_what_leaves_the_space_as_it_is_goes_with_normalized_actions():
     config = PPOConfig().environment("Pendulum-v1", normalize_actions=True)
     config.env_runners(module_to_env_connector=[StickyAction(0.5)]).build().stop()
+    config = PPOConfig().environment("CartPole-v1", normalize_actions=True)
+    config.env_runners(module_to_env_connector=[SelectActions((0, 1))]).build().stop()

@@ -87,6 +87,22 @@ def test_what_all_vectors_share_costs_no_digits(size):
     np.testing.assert_allclose(nearest_distance(moved, known_there), expected, rtol=1e-3)
 
 
+def test_vectors_far_apart_cost_no_digits_of_those_close_together():
+    known = np.zeros((40, 3), np.float32)
+    known[20:] = 1e6
+    vectors = np.full((5, 3), 0.01, np.float32)
+    np.testing.assert_allclose(nearest_distance(vectors, known), 0.01 * np.sqrt(3), rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [3, 100])
+def test_one_infinite_vector_does_not_spoil_the_others_distances(size):
+    known = np.zeros((10, size), np.float32)
+    known[0] = np.inf
+    vectors = np.ones((4, size), np.float32)
+    np.testing.assert_allclose(nearest_distance(vectors, known), np.sqrt(size), rtol=1e-5)
+    assert not nearest_distance(vectors, known[:1]).any()
+
+
 @pytest.mark.parametrize("settings", [{"coefficient": float("nan")}, {"capacity": 0}, {"add_every": 1.5}])
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ConfigError, match=f"DistanceCuriosity: {next(iter(settings))}: got .* expected"):

@@ -295,6 +295,26 @@ def test_a_network_put_in_anothers_place_is_the_one_that_learns():
     torch.testing.assert_close(gradients(module), written, atol=2e-6, rtol=2e-5)
 
 
+def test_layers_that_two_networks_share_get_the_gradients_of_both():
+    ours, theirs = module_of(), module_of(Recorded)
+    batch = batch_for(ours)
+    for module in (ours, theirs):
+        module.value.weight_0, module.value.bias_0 = module.policy.weight_0, module.policy.bias_0
+        backward(actor_critic_loss(module, batch, SETTINGS, clipped(batch))[0], module)
+    torch.testing.assert_close(gradients(ours), gradients(theirs), atol=2e-6, rtol=2e-5)
+
+
+def test_a_copy_of_a_compiled_network_has_weights_of_its_own():
+    module, obs = module_of(), torch.randn(3, 5)
+    module.policy.compile(backend="eager")
+    copied = copy.deepcopy(module)
+    with torch.no_grad():
+        before = copied.policy(obs)
+        for parameter in module.parameters():
+            parameter.mul_(2.0)
+        torch.testing.assert_close(copied.policy(obs), before)
+
+
 def test_a_compiled_network_is_called():
     module = module_of()
     module.policy.compile(backend="eager")

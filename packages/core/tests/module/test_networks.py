@@ -6,6 +6,7 @@ import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -153,6 +154,33 @@ def test_mlp_acts_with_the_weights_it_has_now(change):
     changed = change(network)
     for each in (network, changed):
         torch.testing.assert_close(each(x), layer_by_layer(each, x, dict(each.named_parameters())))
+
+
+class Centred(MLP):
+    def __init__(self, sizes):
+        super().__init__(sizes)
+        self.norm = nn.LayerNorm(sizes[0])
+
+    def forward(self, x):
+        return super().forward(self.norm(x))
+
+
+@torch.no_grad()
+def test_networks_with_more_parts_or_tied_weights_act():
+    network, x = Centred((4, 8, 8, 2)), torch.randn(3, 4)
+    torch.testing.assert_close(network(x), layer_by_layer(network, network.norm(x), dict(network.named_parameters())))
+    tied = MLP((4, 8, 8, 8, 2))
+    tied.weight_2 = tied.weight_1
+    named = dict(tied.named_parameters(remove_duplicate=False))
+    torch.testing.assert_close(tied(x), layer_by_layer(tied, x, named))
+
+
+@torch.no_grad()
+def test_numpys_errors_do_not_reach_policies():
+    network, x = MLP((4, 8, 8, 2)), torch.full((1, 4), 3e38)
+    with np.errstate(all="raise"):
+        result = network(x)
+    torch.testing.assert_close(result, layer_by_layer(network, x, dict(network.named_parameters())), equal_nan=True)
 
 
 def test_threads_act_with_whole_weights():

@@ -99,14 +99,16 @@ def nearest_distance(vectors: Array, known: Array) -> Array:
         known: `[M, D]` float32.
 
     Returns:
-        `[N]` float32, 0 where nothing is known.
+        `[N]` float32, 0 where nothing finite is known.
     """
+    known = known[np.isfinite(known).all(1)]
     if not (len(known) and len(vectors)):
         return np.zeros(len(vectors), np.float32)
     exact = vectors.shape[1] <= _EXACT_UP_TO
     mode = "donot_use_mm_for_euclid_dist" if exact else "use_mm_for_euclid_dist_if_necessary"
-    # Products lose the digits that all vectors share, so those are taken off before.
-    centre = known.mean(0, dtype=np.float64).astype(np.float32)
-    others = torch.from_numpy(known - centre)
-    parts = torch.split(torch.from_numpy(vectors - centre), max(1, _CHUNK // len(known)))
+    if not exact:  # products lose the digits that all vectors share, so those are taken off before
+        centre = known.mean(0, dtype=np.float64).astype(np.float32)
+        vectors, known = vectors - centre, known - centre
+    others = torch.from_numpy(known)
+    parts = torch.split(torch.from_numpy(vectors), max(1, _CHUNK // len(known)))
     return torch.cat([torch.cdist(part, others, compute_mode=mode).amin(1) for part in parts]).numpy()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import torch
-from gymnasium.spaces import Space
+from gymnasium.spaces import Box, Space
 from torch import nn
 
 from rl_core.algorithm.callbacks import CallbackList
@@ -26,6 +26,7 @@ from rl_core.env.check import check_env
 from rl_core.env.make import make_single_env, make_vector_env
 from rl_core.env.protocol import VectorEnv
 from rl_core.env.restart import RestartingEnv
+from rl_core.env.spaces import leaf_spaces
 from rl_core.errors import ConfigError
 from rl_core.learning.learner import Metrics, ModuleLearner
 from rl_core.learning.learner_chain import LearnerChain
@@ -168,7 +169,8 @@ def make_policy(
         ActionToEnv(clip=environment.clip_actions, rescale=environment.normalize_actions),
     ]
     module_space = ActionChain(action_connectors, action_space).module_space
-    if environment.normalize_actions and module_space != action_space:
+    given, decided = ([*leaf_spaces(space)] for space in (action_space, module_space))
+    if environment.normalize_actions and any(isinstance(leaf[1], Box) and leaf not in decided for leaf in given):
         names = ", ".join(type(piece).__name__ for piece in runners.module_to_env_connector)
         raise ConfigError(
             "environment(normalize_actions=True) scales actions from [-1, 1] to the env's bounds, but the connectors "

@@ -151,7 +151,7 @@ class ActorCritic(RLModule):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out memory for results: a copy takes its own."""
-        return {**self.__dict__, "_passes": {}}
+        return {**super().__getstate__(), "_passes": {}}  # type: ignore[no-untyped-call]
 
     def with_log_std(self, outputs: Tensor, log_std: Tensor) -> Tensor:
         """Complete the policy's outputs with the log standard deviations that do not depend on the observation."""

@@ -156,11 +156,12 @@ class MLP(Encoder):
                 _, dtype, layers = self._arrays = self._view_weights()
             if x.dtype == dtype:
                 array = x.numpy()
-                for activate, weight, bias in layers:
-                    array = array @ weight
-                    array += bias
-                    if activate is not None:
-                        activate(array, out=array)
+                with np.errstate(all="ignore"):  # an env in this process may have made them errors
+                    for activate, weight, bias in layers:
+                        array = array @ weight
+                        array += bias
+                        if activate is not None:
+                            activate(array, out=array)
                 return torch.from_numpy(array)
         functions: Sequence[Any] = self.activations
         parameters: Any = tuple(self._parameters.values())  # weight_0, bias_0, weight_1, ...: the order of registration
@@ -177,7 +178,7 @@ class MLP(Encoder):
 
     def _view_weights(self) -> _Arrays:
         """Look at the weights as arrays, if they are such as numpy has."""
-        parameters = [*self.parameters()]
+        parameters: list[Any] = [*self._parameters.values()]
         pointers = [parameter.data_ptr() for parameter in parameters]
         kinds = {(parameter.dtype, parameter.is_cpu) for parameter in parameters}
         dtype = next((dtype for dtype in _PRECISE if kinds == {(dtype, True)}), None)
@@ -213,7 +214,7 @@ class MLP(Encoder):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the views of the weights: a copy has weights of its own."""
-        return {**self.__dict__, "_arrays": ([], None, [])}
+        return {**super().__getstate__(), "_arrays": ([], None, [])}  # type: ignore[no-untyped-call]
 
     def extra_repr(self) -> str:
         """Show the sizes when the module is printed."""
