@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 from rl_core.config.check import nearest
 from rl_core.errors import ConfigError
-from rl_core.migrate.model_config import activation, check_kinds
+from rl_core.migrate.kinds import check_kinds
+from rl_core.migrate.model_config import activation
 from rl_core.module.settings import KernelInitializer, ModelSettings
 
 _ACTIVATED = ("fcnet", "conv", "head_fcnet", "fusionnet")

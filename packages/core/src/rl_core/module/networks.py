@@ -150,7 +150,7 @@ class MLP(Encoder):
             and not torch.compiler.is_compiling()
             and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
             and not torch._C._are_functorch_transforms_active()
-        ):  # numpy's operations on few numbers take half the time of torch's
+        ):  # numpy takes half the time for few numbers; asking `is_left_alone` instead costs 4 % of sampling CartPole
             pointers, dtype, layers = self._arrays
             if pointers != [parameter.data_ptr() for parameter in cast(Any, self._parameters.values())]:
                 _, dtype, layers = self._arrays = self._view_weights()
@@ -236,7 +236,7 @@ class DensePass:
             num_samples: N.
             dtype: Of all numbers.
         """
-        self.network, self.dtype = network, dtype
+        self.network = network
         closed = [_CLOSED[name] for name in cast(Any, network.closed)]
         self._results = [_memory(num_samples, size, dtype) for size in network.sizes[1:]]
         self._activate: list[Callable[[], Any] | None] = []

@@ -64,12 +64,17 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
         return
     with file:
         for line in file:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
+            if (row := _row_of(line)) is not None:
                 yield row
+
+
+def _row_of(line: str | bytes) -> dict[str, Any] | None:
+    """Read one line; None if it was cut off, or is no row."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def column(rows: Iterable[Mapping[str, Any]], name: str) -> list[float]:
@@ -87,11 +92,7 @@ def last_row(path: Path) -> dict[str, Any]:
                 start = file.seek(max(0, size - length))
                 lines = file.read().splitlines()
                 for line in reversed(lines if start == 0 else lines[1:]):
-                    try:
-                        row = json.loads(line)
-                    except ValueError:
-                        continue
-                    if isinstance(row, dict):
+                    if (row := _row_of(line)) is not None:
                         return row
                 if start == 0:
                     return {}
