@@ -81,7 +81,7 @@ def test_act_takes_lists_and_other_precisions():
 def test_act_refuses_what_is_no_state():
     policy = make_policy()
     for wrong in (3, (), policy.act(OBS)):
-        with pytest.raises(ValueError, match="act: state is .*, expected what act returned before, or None to begin"):
+        with pytest.raises(ValueError, match="act: state is .*, expected what act of this policy returned before"):
             policy.act(OBS, wrong)
 
 

@@ -18,7 +18,8 @@ from rl_connectors.learner.icm import IntrinsicCuriosity
 from rl_connectors.learner.returns import NStepReturns, ReturnsToGo
 from rl_connectors.learner.rnd import RandomNetworkDistillation
 from rl_connectors.learner.symmetry import Symmetry
-from rl_core import DQNConfig, LearnerConnector, PPOConfig, SACConfig
+from rl_core import DQNConfig, IMPALAConfig, LearnerConnector, PPOConfig, SACConfig
+from rl_core.errors import ConfigError
 from rl_core.testing import check_connector
 from rl_core.tree import tree_leaves, tree_map
 
@@ -157,6 +158,14 @@ class GoalLine(gymnasium.Env):
 
     def _obs(self):
         return {"achieved_goal": np.float32([self.place]), "desired_goal": np.float32([self.goal])}
+
+
+@pytest.mark.parametrize("config_class", [PPOConfig, IMPALAConfig])
+def test_what_loses_the_recorded_distributions_is_refused_where_they_are_learned_from(config_class):
+    config = config_class().environment(GoalLine)
+    config.learners(learner_connector=[CountBasedCuriosity(2.0), HindsightRelabel(negative_distance)])
+    with pytest.raises(ConfigError, match=r"connector 1 \(HindsightRelabel\) is for off-policy algorithms only"):
+        config.build()
 
 
 def test_all_pieces_together_train_and_go_on_from_a_checkpoint(tmp_path):

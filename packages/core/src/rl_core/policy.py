@@ -144,8 +144,8 @@ class Policy:
             BadObservationError: a connector cannot use it.
         """
         state = self.initial_state() if state is None else state
-        if not isinstance(state, PolicyState):
-            raise ValueError(f"act: state is {state!r:.80}, expected what act returned before, or None to begin.")
+        if not is_state(state) or (state.module != ()) != self.module.is_recurrent:
+            raise ValueError(NO_STATE.format(state))
         step = single_step(batch_of_one(self.observation_space, obs), state, reward)
         connectors, step = self.obs_chain(state.connectors, step)
         with torch.inference_mode():
@@ -307,6 +307,15 @@ def with_required_connector(
     if spec.wants_flat(output_space):
         return [*obs_connectors, FlattenObs()]
     return list(obs_connectors)
+
+
+NO_STATE = "act: state is {!r:.80}, expected what act of this policy returned before, or None to begin."
+"""Message for a state that is none, or another policy's."""
+
+
+def is_state(value: object) -> bool:
+    """Whether a user's value is the state of a policy at all."""
+    return isinstance(value, PolicyState)
 
 
 _ZERO_REWARD, _FALSE, _TRUE = np.zeros(1, np.float32), np.zeros(1, bool), np.ones(1, bool)

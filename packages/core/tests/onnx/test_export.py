@@ -265,6 +265,21 @@ def test_convolutions_in_half_precision_are_exported_in_single(architecture, tmp
     assert half.module.trunk.in_bfloat16, "the policy stays as it was"
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("memory", [False, True])
+def test_a_policy_that_acts_in_half_precision_is_exported_in_single(dtype, memory, tmp_path):
+    model = spec(use_lstm=True, **MEMORY) if memory else spec()
+    half, single = (Policy(model, VECTOR, BOX, seed=3, inference_dtype=kind) for kind in (dtype, "float32"))
+    exported = OnnxPolicy(export_onnx(half, tmp_path / "policy.onnx"))
+    state = exact_state = None
+    for _ in range(5):
+        obs = VECTOR.sample()
+        action, state = exported.act(obs, state)
+        exact, exact_state = single.act(obs, exact_state)
+        np.testing.assert_allclose(action, exact, atol=0.02)
+    assert {tensor.dtype for tensor in half.module.parameters()} == {getattr(torch, dtype)}, "it stays as it was"
+
+
 def test_connectors_and_their_statistics_are_in_the_file(tmp_path):
     policy = make_policy(spec(), connectors=[RunningMean(bound=1e3), FrameStack(2)])
     policy.shared = ({"count": np.array(7.0), "mean": np.array([1.0, -1.0, 0.5, 0.25])}, ())
@@ -310,9 +325,18 @@ def test_a_module_with_operations_that_onnx_lacks_is_refused(tmp_path):
         export_onnx(policy, tmp_path / "policy.onnx")
 
 
-def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+@pytest.mark.parametrize("place", ["nowhere/policy.onnx", 300 * "n" + ".onnx", "folder"])
+def test_a_place_that_cannot_be_written_is_refused_and_nothing_left(place, tmp_path):
+    (tmp_path / "folder").mkdir()
     with pytest.raises(RLError, match="cannot write"):
-        export_onnx(make_policy(spec()), tmp_path / "nowhere" / "policy.onnx")
+        export_onnx(make_policy(spec()), tmp_path / place)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "folder"]
+
+
+@pytest.mark.parametrize("path", ["", ".", "/", ".."])
+def test_a_path_without_a_name_is_refused(path):
+    with pytest.raises(RLError, match=r"expected a file to write, such as policy\.onnx"):
+        export_onnx(make_policy(spec()), path)
 
 
 def test_an_export_replaces_the_file_of_an_earlier_one(tmp_path):

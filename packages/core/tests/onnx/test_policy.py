@@ -58,6 +58,14 @@ def test_a_state_is_not_changed_by_the_call_that_gets_it(path):
     assert not policy.initial_state().module[0].any()
 
 
+def test_what_is_no_state_of_this_policy_is_refused(path):
+    policy = OnnxPolicy(path)
+    other = Policy(ModuleSpec(model_config=ModelSettings()), VECTOR, DISCRETE, action_connectors=[ActionToEnv()])
+    for wrong in (3, (), policy.act(OBS), other.initial_state()):
+        with pytest.raises(ValueError, match="act: state is .*, expected what act of this policy returned before"):
+            policy.act(OBS, wrong)
+
+
 @pytest.mark.parametrize("obs", [np.zeros((1, 2)), np.zeros(3), 0.0])
 def test_an_observation_of_another_shape_is_refused(path, obs):
     with pytest.raises(ValueError, match=r"act: obs has shape .*, expected \(2,\).*without a batch axis"):

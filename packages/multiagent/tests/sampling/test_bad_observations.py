@@ -8,7 +8,7 @@ from naming_env import OWN, make_config
 from scheduled_env import make_runner
 
 from rl_core import ObsConnector
-from rl_core.errors import BadObservationError
+from rl_core.errors import BadObservationError, EnvError
 from rl_multiagent import MultiAgent
 
 
@@ -62,6 +62,23 @@ def test_without_dropping_the_error_names_the_agent():
     config = make_config().env_runners(env_to_module_connector=(RefuseMultiples(of=1),))
     with pytest.raises(BadObservationError, match="agent 'left' in env slot .: 1 is a multiple of 1"):
         config.build().train()
+
+
+@dataclass(frozen=True)
+class WholeNumbers(ObsConnector):
+    """Observations of another type than is declared."""
+
+    def output_space(self, observation_space, action_space):
+        return observation_space
+
+    def __call__(self, state, step):
+        return state, step.with_obs(step.obs.astype(np.int64))
+
+
+def test_observations_that_are_not_as_declared_are_refused():
+    config = make_config().env_runners(env_to_module_connector=(WholeNumbers(),))
+    with pytest.raises(EnvError, match=r"Observation connector 0 \(WholeNumbers\) returned .* as a int64 array"):
+        config.build()
 
 
 def test_dropped_observations_are_counted_in_the_result_and_evaluation_goes_on():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ class HindsightRelabel(LearnerConnector):
 
     Source: Andrychowicz et al. 2017, section 4.5; there each transition draws its goals, here each segment does.
     """
+
+    off_policy_only: ClassVar[bool] = True
 
     reward_fn: GoalFn
     """Rewards of transitions by what their next observation achieved and the goal, in the learner's units: what reward

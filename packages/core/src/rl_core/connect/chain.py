@@ -10,7 +10,8 @@ import torch
 
 from rl_core.connect.protocol import ActionConnector, ConnectorState, ObsConnector
 from rl_core.connect.table import chain_table
-from rl_core.env.spaces import Space, describe, leaf_spaces
+from rl_core.env.check import check_observations
+from rl_core.env.spaces import Space, describe
 from rl_core.errors import BadObservationError, CheckpointError, ConfigError, EnvError
 from rl_core.records import History, Step, Tree
 from rl_core.tree import tree_leaves, tree_map
@@ -84,10 +85,31 @@ class ObsChain:
             except Exception as error:
                 raise EnvError(
                     f"Observation connector {place} ({type(piece).__name__}) failed on observations that should be in "
-                    f"{describe(self.spaces[place])}: {type(error).__name__}: {error}"
-                    + _changed_shape(self.spaces[place], step)
+                    f"{describe(self.spaces[place])}: {type(error).__name__}: {error}{self._difference(place, step)}"
                 ) from error
         return tuple(after), step
+
+    def check_output(self, step: Step) -> None:
+        """Compare the module's first observations with the space that the last piece declares.
+
+        Raises:
+            EnvError: a shape or a kind of number differs.
+        """
+        if self.pieces:
+            self._check(len(self.pieces), step)
+
+    def _check(self, place: int, step: Step) -> None:
+        """Compare observations with the space that the piece at `place` should get."""
+        before = f"Observation connector {place - 1} ({type(self.pieces[place - 1]).__name__})" if place else "The env"
+        check_observations(step.obs, self.spaces[place], len(step.first), before, casting="equal_kind")
+
+    def _difference(self, place: int, step: Step) -> str:
+        """Say how the observations of a piece that failed differ from their space, if they do."""
+        try:
+            self._check(place, step)
+        except EnvError as error:
+            return f". {error} Correct the env's spaces, or that connector's output_space."
+        return ""
 
     def rebuilt_from(self, *, always: bool) -> int:
         """The place from which on the learner can run the pieces again, so that rollouts carry what goes in there.
@@ -173,19 +195,6 @@ class ObsChain:
         """
         by_piece = zip(self.pieces, zip(*shared, strict=True), base, strict=True)
         return tuple(piece.merge(parts, before) for piece, parts, before in by_piece)
-
-
-def _changed_shape(space: Space, step: Step) -> str:
-    """Say which part of a step's observations has another shape than the space says, if one has."""
-    leaves = list(tree_leaves(step.obs))
-    for (path, leaf), given in zip(leaf_spaces(space), leaves, strict=False):
-        expected = (len(step.first), *(leaf.shape or ()))
-        if np.shape(given) != expected:
-            return (
-                f". It got obs{path} of shape {np.shape(given)}, expected {expected}: what comes before it left its "
-                "declared space. Correct the env's spaces, or that connector's output_space."
-            )
-    return ""
 
 
 class ActionChain:

@@ -6,13 +6,13 @@ import copy
 import math
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from rl_core.env.spaces import check_supported, describe
+from rl_core.env.spaces import check_supported, describe, leaf_spaces
 from rl_core.errors import EnvError, UnsupportedSpaceError
 from rl_core.tree import tree_leaves
 
@@ -214,6 +214,52 @@ def _same(a: Tree, b: Tree) -> bool:
 
 
 # Whole rollouts -------------------------------------------------------------------------------------------------------
+
+
+def check_observations(
+    obs: Tree, space: spaces.Space[Any], num_slots: int, what: str, *, casting: Literal["same_kind", "equal_kind"]
+) -> None:
+    """Compare a batch of observations with their space: structure, shapes, kinds of numbers; not the values.
+
+    Args:
+        obs: `[B, ...]`.
+        space: Of one.
+        num_slots: B.
+        what: Returned them, for messages.
+        casting: Whether whole numbers pass where real ones are declared, which only who casts them can use.
+
+    Raises:
+        EnvError: they differ; the message names the part.
+    """
+    for (path, leaf_space), leaf in zip(leaf_spaces(space), _leaves_like(space, obs, what), strict=True):
+        expected, dtype = (num_slots, *(leaf_space.shape or ())), np.dtype(leaf_space.dtype)
+        fits = isinstance(leaf, np.ndarray) and leaf.shape == expected and np.can_cast(leaf.dtype, dtype, "same_kind")
+        if not fits or (casting == "equal_kind" and leaf.dtype.kind != dtype.kind):
+            raise EnvError(
+                f"{what} returned the observation{path} as {array_text(leaf)}, expected a {leaf_space.dtype} array of "
+                f"shape {expected}: {num_slots} slots of {describe(leaf_space)}."
+            )
+
+
+def _leaves_like(space: spaces.Space[Any], obs: Tree, what: str) -> list[Any]:
+    if isinstance(space, spaces.Dict):
+        if not isinstance(obs, Mapping) or set(obs) != set(space.spaces):
+            got = f"the keys {list(obs)}" if isinstance(obs, Mapping) else f"type {type(obs).__name__}"
+            raise EnvError(f"{what} returned an observation with {got}, expected a dict of {list(space.spaces)}.")
+        return [leaf for key, child in space.spaces.items() for leaf in _leaves_like(child, obs[key], what)]
+    if isinstance(space, spaces.Tuple):
+        if not isinstance(obs, tuple) or len(obs) != len(space.spaces):
+            raise EnvError(
+                f"{what} returned an observation of type {type(obs).__name__}, expected a tuple of "
+                f"{len(space.spaces)} batched parts."
+            )
+        return [leaf for child, part in zip(space.spaces, obs, strict=True) for leaf in _leaves_like(child, part, what)]
+    return [obs]
+
+
+def array_text(value: Any) -> str:
+    """Name what came where an array was expected."""
+    return f"a {value.dtype} array of shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def find_bad_values(space: spaces.Space[Any], obs: Tree, name: str = "observation") -> str | None:

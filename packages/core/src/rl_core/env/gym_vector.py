@@ -20,8 +20,9 @@ from gymnasium.vector import VectorEnv as GymnasiumVectorEnv
 from gymnasium.vector.utils import concatenate, iterate
 
 from rl_core.env import snapshot
+from rl_core.env.check import array_text, check_observations
 from rl_core.env.restart import RESTARTS
-from rl_core.env.spaces import check_supported, describe, leaf_spaces
+from rl_core.env.spaces import check_supported, describe
 from rl_core.env.workers import EnvFn, WorkerEnv
 from rl_core.errors import CheckpointError, EnvError
 from rl_core.records import Step
@@ -85,7 +86,7 @@ class GymVectorEnv:
             raise self._failure("reset", error) from error
         self._count_restarts(infos)
         obs = _plain(self.observation_space, obs)
-        _check_observation(obs, self.observation_space, self.num_envs, f"{self.name}: reset")
+        check_observations(obs, self.observation_space, self.num_envs, f"{self.name}: reset", casting="same_kind")
         self._pending = self._none
         return Step(
             obs=obs,
@@ -223,13 +224,13 @@ class GymVectorEnv:
         return _plain(self.observation_space, obs), _merge_infos(infos, reset_infos, done)
 
     def _check_step(self, obs: Tree, reward: Any, terminated: Any, truncated: Any) -> None:
-        _check_observation(obs, self.observation_space, self.num_envs, f"{self.name}: step")
+        check_observations(obs, self.observation_space, self.num_envs, f"{self.name}: step", casting="same_kind")
         flags = (("terminations", terminated, "b"), ("truncations", truncated, "b"))
         for what, value, kinds in (("rewards", reward, "biuf"), *flags):
             if not isinstance(value, np.ndarray) or value.shape != (self.num_envs,) or value.dtype.kind not in kinds:
                 kind = "bool" if kinds == "b" else "number"
                 raise EnvError(
-                    f"{self.name}: step returned {what} as {_array_text(value)}, expected a {kind} array of shape "
+                    f"{self.name}: step returned {what} as {array_text(value)}, expected a {kind} array of shape "
                     f"({self.num_envs},)."
                 )
         self._checked = True
@@ -312,37 +313,6 @@ def _autoreset_mode(env: GymnasiumVectorEnv[Any, Any, Any]) -> AutoresetMode:
             "on the class, or pass GymVectorEnv(env, autoreset_mode=...)."
         )
     return given
-
-
-def _check_observation(obs: Tree, space: spaces.Space[Any], num_envs: int, what: str) -> None:
-    for (path, leaf_space), leaf in zip(leaf_spaces(space), _leaves_like(space, obs, what), strict=True):
-        expected = (num_envs, *(leaf_space.shape or ()))
-        fits = isinstance(leaf, np.ndarray) and leaf.shape == expected
-        if not fits or not np.can_cast(leaf.dtype, np.dtype(leaf_space.dtype), "same_kind"):
-            raise EnvError(
-                f"{what} returned the observation{path} as {_array_text(leaf)}, expected a {leaf_space.dtype} array of "
-                f"shape {expected}: {num_envs} slots of {describe(leaf_space)}."
-            )
-
-
-def _leaves_like(space: spaces.Space[Any], obs: Tree, what: str) -> list[Any]:
-    if isinstance(space, spaces.Dict):
-        if not isinstance(obs, Mapping) or set(obs) != set(space.spaces):
-            got = f"the keys {list(obs)}" if isinstance(obs, Mapping) else f"type {type(obs).__name__}"
-            raise EnvError(f"{what} returned an observation with {got}, expected a dict of {list(space.spaces)}.")
-        return [leaf for key, child in space.spaces.items() for leaf in _leaves_like(child, obs[key], what)]
-    if isinstance(space, spaces.Tuple):
-        if not isinstance(obs, tuple) or len(obs) != len(space.spaces):
-            raise EnvError(
-                f"{what} returned an observation of type {type(obs).__name__}, expected a tuple of "
-                f"{len(space.spaces)} batched parts."
-            )
-        return [leaf for child, part in zip(space.spaces, obs, strict=True) for leaf in _leaves_like(child, part, what)]
-    return [obs]
-
-
-def _array_text(value: Any) -> str:
-    return f"a {value.dtype} array of shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 # Trees ----------------------------------------------------------------------------------------------------------------

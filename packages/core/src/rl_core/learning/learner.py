@@ -149,7 +149,12 @@ class Learner(Generic[S]):
             seed: Of the minibatch orders.
             name: Id of the module, used in metric keys `learner/<name>/...`.
             connectors: What is done to each rollout first; None for nothing.
+
+        Raises:
+            ConfigError: a connector is for off-policy algorithms only.
         """
+        if connectors is not None:
+            connectors.require_on_policy()
         self.module = module
         self.connectors = connectors
         self.settings = settings

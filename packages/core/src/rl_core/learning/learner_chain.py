@@ -66,6 +66,20 @@ class LearnerChain:
             rollout = replace(rollout, obs=obs, final_obs=final_obs, history=None)
         return rollout, metrics
 
+    def require_on_policy(self) -> None:
+        """Refuse pieces whose rollouts only a replay buffer can take.
+
+        Raises:
+            ConfigError: there is one.
+        """
+        for place, piece in enumerate(self.pieces):
+            if piece.off_policy_only:
+                raise ConfigError(
+                    f"Learner connector {place} ({type(piece).__name__}) is for off-policy algorithms only: this one "
+                    "learns from the recorded action distributions, which belong to the rollout as it was sampled. "
+                    "Train with DQN, SAC, TD3 or TQC, or leave the connector out."
+                )
+
     def get_state(self) -> list[dict[str, Any]]:
         """Return the state of each piece with its name."""
         return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -34,6 +34,9 @@ class LearnerConnector(Storable, ABC):
     """
 
     __slots__ = ()
+
+    off_policy_only: ClassVar[bool] = False
+    """Whether what it makes of a rollout no longer has the action distributions it was sampled with."""
 
     def bind(self, observation_space: Space, action_space: Space) -> LearnerConnector:
         """Return a copy that knows the spaces of the rollouts it gets.

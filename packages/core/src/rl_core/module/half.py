@@ -29,6 +29,14 @@ def act_in_half(module: RLModule, dtype: torch.dtype) -> None:
     module.forward_policy = partial(_forward, module.forward_policy, dtype)  # type: ignore[method-assign]
 
 
+def act_in_single(module: RLModule) -> None:
+    """Undo `act_in_half`: compute in float32, with the weights as they were rounded."""
+    vars(module).pop("forward_policy", None)
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.dtype in HALF.values():
+            tensor.data = tensor.data.float()
+
+
 def _forward(
     forward_policy: Callable[..., tuple[Tensor, Tree]], dtype: torch.dtype, *arguments: Any
 ) -> tuple[Tensor, Tree]:

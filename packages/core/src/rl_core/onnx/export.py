@@ -31,7 +31,7 @@ def export_onnx(policy: Policy, path: str | Path) -> Path:
     distribution, `dist_inputs` `[B, P]`, and `next_state.0`, .... All have a batch axis of any length. What stands
     around the module (spaces, connectors with their statistics, initial state) is in the model's metadata.
 
-    Convolutions that were set to compute in bfloat16 compute in float32 there. Before the file gets its name, its
+    What computes in half precision computes in float32 there. Before the file gets its name, its
     numbers are compared with PyTorch's over several steps on observations drawn from the space.
 
     Args:
@@ -52,10 +52,12 @@ def export_onnx(policy: Policy, path: str | Path) -> Path:
             "no random numbers. Use Policy instead."
         )
     path = Path(path)
+    if path.name in ("", ".."):
+        raise RLError(f"export_onnx: path: got {str(path)!r}, expected a file to write, such as policy.onnx.")
     onnx = _import_onnx()
     graph = PolicyGraph(policy)
-    text = metadata.to_text(policy, obs_names=graph.obs_names, action_names=graph.action_names)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    text = metadata.to_text(policy, graph)
+    temporary = path.with_name(f".onnx-{os.getpid()}.tmp")
     try:
         _trace(graph, temporary)
         model = onnx.load_model(temporary)

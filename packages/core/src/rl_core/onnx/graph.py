@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_core.errors import RLError
+from rl_core.module.half import act_in_single
 from rl_core.module.images import ImageEncoder
 from rl_core.module.rl_module import RLModule
 from rl_core.policy import Policy
@@ -75,8 +76,9 @@ class PolicyGraph(nn.Module):
 
 
 def _in_float32(module: RLModule) -> RLModule:
-    """Copy a module, with convolutions in float32: onnxruntime has none in bfloat16 for the CPU."""
+    """Copy a module, what is half precision in float32: onnxruntime has few operators in bfloat16 for the CPU."""
     module = copy.deepcopy(module).cpu().requires_grad_(False).eval()
+    act_in_single(module)
     for part in module.modules():
         if isinstance(part, ImageEncoder):
             part.in_bfloat16 = False

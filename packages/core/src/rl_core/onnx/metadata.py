@@ -17,6 +17,7 @@ from rl_core.errors import CheckpointError, RLError
 from rl_core.tree import Tree, tree_leaves
 
 if TYPE_CHECKING:
+    from rl_core.onnx.graph import PolicyGraph
     from rl_core.policy import Policy
 
 FORMAT = "rl-core ONNX policy"
@@ -26,13 +27,12 @@ KEY = "rl_core"
 INSTALL_HINT = 'install the extra: pip install "rl-core[onnx]"'
 
 
-def to_text(policy: Policy, *, obs_names: Tree, action_names: Tree) -> str:
-    """Describe a policy, all but its graph.
+def to_text(policy: Policy, graph: PolicyGraph) -> str:
+    """Describe a policy, all but the operations of its graph.
 
     Args:
         policy: To be exported.
-        obs_names: The graph's inputs, in a tree of the structure of the module's observations.
-        action_names: The graph's outputs, in a tree of the structure of the module's actions.
+        graph: Of its module.
 
     Raises:
         ConfigError: a connector has no import path.
@@ -48,9 +48,9 @@ def to_text(policy: Policy, *, obs_names: Tree, action_names: Tree) -> str:
         "action_connectors": [encode(piece) for piece in policy.action_chain.pieces],
         "connector_state": pack(policy.shared),
         "distribution": repr(policy.module.distribution),
-        "obs": pack(obs_names),
-        "action": pack(action_names),
-        "initial_state": pack(tuple(tree_leaves(policy.module.initial_state(1)))),
+        "obs": pack(graph.obs_names),
+        "action": pack(graph.action_names),
+        "initial_state": pack(tuple(tree_leaves(graph.module.initial_state(1)))),
     }
     return json.dumps(description)
 

@@ -15,7 +15,7 @@ from rl_core.env.spaces import space_from_json
 from rl_core.errors import CheckpointError, ConfigError, RLError
 from rl_core.onnx import metadata
 from rl_core.onnx.session import open_session
-from rl_core.policy import PolicyState, batch_of_one, first_row, single_step
+from rl_core.policy import NO_STATE, PolicyState, batch_of_one, first_row, is_state, single_step
 from rl_core.tree import tree_leaves, tree_map
 
 
@@ -69,6 +69,7 @@ class OnnxPolicy:
         self._shared = metadata.unpack(data["connector_state"])
         self._obs_chain.check_shared(self._shared)
         self._initial = metadata.unpack(data["initial_state"])
+        self._shapes = [leaf.shape for leaf in self._initial]
         self._obs_names = metadata.unpack(data["obs"])
         self._action_names = metadata.unpack(data["action"])
         self._check_graph()
@@ -121,14 +122,16 @@ class OnnxPolicy:
         Raises:
             ConfigError: `explore` is True.
             ValueError: the observation does not have the shape of the observation space, or it makes numbers of the
-                graph NaN, as NaN in it or a mask that forbids every action do.
+                graph NaN, as NaN in it or a mask that forbids every action do; or the state is none of this policy.
         """
         if explore:
             raise ConfigError(
                 "OnnxPolicy.act: got explore=True, but an exported policy has no random numbers. Use Policy, or sample "
                 "from the output 'dist_inputs' yourself."
             )
-        state = state or self.initial_state()
+        state = self.initial_state() if state is None else state
+        if not is_state(state) or [getattr(leaf, "shape", ()) for leaf in state.module] != self._shapes:
+            raise ValueError(NO_STATE.format(state))
         step = single_step(batch_of_one(self.observation_space, obs), state, reward)
         connectors, step = self._obs_chain(state.connectors, step)
         leaves = tree_leaves(tree_map(lambda dtype, leaf: leaf.astype(dtype, copy=False), self._obs_dtypes, step.obs))

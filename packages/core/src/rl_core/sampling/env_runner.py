@@ -134,6 +134,7 @@ class EnvRunner(SingleRunner):
             self._recorder.set_state(None)
         raw = self.env.reset(self.seed)
         connectors, kept, step = self._run_connectors(self._state.connectors, raw)
+        self.policy.obs_chain.check_output(step)
         self._kept = kept if self._split < len(connectors) else None
         self._state = PolicyState(self.policy.module.initial_state(num_envs), connectors, self._state.action_memory)
         return step

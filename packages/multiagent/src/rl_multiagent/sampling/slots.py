@@ -133,6 +133,7 @@ class PolicySlots:
         """`[B, ...]`: the newest observation of each slot that could be used, as the env gave it."""
         nothing = np.zeros(self.num_slots, np.float32), np.ones(self.num_slots, bool)
         _, step = self.policy.obs_chain(start.connectors, self._step(self.raw, *nothing, ALL))
+        self.policy.obs_chain.check_output(step)
         self.inputs: Tree = tree_map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), allocate(step.obs, 1))
         """`[B, ...]`: the newest module input of each slot."""
 
