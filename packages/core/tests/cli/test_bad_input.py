@@ -1,6 +1,8 @@
 """Every mistake ends with a clear error of one screen, without a traceback, and with nothing lost."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import gymnasium
@@ -44,6 +46,7 @@ def check(result, *parts, code=2):
         (["train", "ppo", "CartPole-v1", "--set", "training.gamma=1.5"], ["gamma", "1.5", "<= 1"]),
         (["train", "ppo", "CartPole-v1", "--set", "training.gamma"], ["SECTION.NAME=VALUE"]),
         (["train", "ppo", "CartPole-v1", "--set", "environment.env=Acrobot-v1"], ["contradicts"]),
+        (["train", "ppo", "CartPole-v1", "--set", 'reporting.sinks=["csv"]'], ["reporting.sinks", "--sink"]),
         (["resume", "nowhere"], ["nowhere", "does not exist", "rl list"]),
         (["evaluate", "nowhere"], ["nowhere", "neither a run nor a checkpoint"]),
         (["evaluate", "nowhere", "--episodes", "0"], ["--episodes", "greater than 0"]),
@@ -59,10 +62,28 @@ def test_wrong_arguments(rl, arguments, parts):
     assert not Path("runs").exists() or not any(Path("runs").iterdir()), "a failed start leaves no folder behind"
 
 
-def test_debug_shows_the_traceback(rl):
-    code, _, err = rl("train", "ppo", "CartPole-v11", "--debug")
+@pytest.mark.parametrize("arguments", [("train", "ppo", "CartPole-v11", "--debug"), ("--debug", "list", "nowhere")])
+def test_debug_shows_the_traceback(rl, arguments):
+    code, _, err = rl(*arguments)
     assert code == 2
     assert "Traceback" in err
+
+
+def test_a_folder_that_is_gone(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f"rmdir {gone} && {sys.executable} -m rl_core.cli list"
+    done = subprocess.run(["bash", "-c", command], cwd=gone, capture_output=True, text=True)
+    check((done.returncode, done.stdout, done.stderr), "does not exist any more")
+
+
+def test_a_damaged_run_is_not_listed_in_silence(rl):
+    Path("runs/one").mkdir(parents=True)
+    Path("runs/one/run.json").write_text("[]")
+    code, out, err = rl("list")
+    assert code == 0
+    assert "no runs in runs" in out
+    assert "warning: left out: runs/one/run.json cannot be read: it holds no JSON object" in err
 
 
 def test_unexpected_error_exits_1_and_points_to_debug(rl, monkeypatch):

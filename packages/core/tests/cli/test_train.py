@@ -308,6 +308,9 @@ def test_env_of_a_module_in_this_folder(rl, small, monkeypatch):
     assert "return 5.0" in out
     del sys.modules["my_countdown"]
     assert "no_such_package" in rl("evaluate", "one", "--allow", "no_such_package")[2]
+    Path("broken.py").write_text("1 / 0")
+    assert "--allow 'broken': its import raised ZeroDivisionError" in rl("evaluate", "one", "--allow", "broken")[2]
+    assert "--allow '': expected the name of a package" in rl("evaluate", "one", "--allow", "")[2]
 
 
 def test_a_sink_is_written_besides_and_gone_on_with(rl, small, tmp_path):

@@ -2,6 +2,7 @@ import json
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -80,7 +81,7 @@ def test_a_run_of_a_living_process_is_alive(tmp_path):
     assert not record(status="finished").is_alive()
 
 
-def test_find_runs_passes_over_what_is_no_run(tmp_path):
+def test_find_runs_passes_over_what_is_no_run_and_names_what_is_damaged(tmp_path):
     for number in (10, 2):
         RunFolder.create(tmp_path / f"run-{number}", record())
     (tmp_path / "other").mkdir()
@@ -90,4 +91,6 @@ def test_find_runs_passes_over_what_is_no_run(tmp_path):
     odd = json.loads((tmp_path / "odd/run.json").read_text())
     (tmp_path / "odd/run.json").write_text(json.dumps(odd | {"started": None}))
     RunFolder.create(tmp_path / "run-2²", record())
-    assert [folder.path.name for folder in find_runs(tmp_path)] == ["run-2", "run-2²", "run-10"]
+    folders, problems = find_runs(tmp_path)
+    assert [folder.path.name for folder in folders] == ["run-2", "run-2²", "run-10"]
+    assert [Path(str(problem).split("/run.json")[0]).name for problem in problems] == ["broken", "odd"]

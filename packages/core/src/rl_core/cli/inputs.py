@@ -26,6 +26,9 @@ def allowed(options: argparse.Namespace) -> Sequence[str]:
             importlib.import_module(name)
         except ImportError as error:
             raise ConfigError(f"--allow {name}: {error}. Is it installed, or its folder in PYTHONPATH?") from error
+        except Exception as error:
+            what = f"its import raised {type(error).__name__}: {error}" if name else "expected the name of a package"
+            raise ConfigError(f"--allow {name!r}: {what}.") from error
     return [name.partition(".")[0] for name in options.allow]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,10 @@ def run(arguments: argparse.Namespace) -> int:
     root: Path = arguments.folder
     if not root.is_dir() and root != Path("runs"):
         raise RunError(f"{root} is not a folder. Give the folder that holds the runs.")
-    rows = [figures(folder) for folder in find_runs(root)]
+    folders, problems = find_runs(root)
+    for problem in problems:
+        print(f"warning: left out: {problem}", file=sys.stderr)
+    rows = [figures(folder) for folder in folders]
     if arguments.json:
         print(json.dumps(rows))
     elif not rows:

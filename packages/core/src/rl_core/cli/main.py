@@ -14,7 +14,7 @@ from rl_core.cli import parsers
 from rl_core.cli.commands import add_commands
 from rl_core.cli.options import exit_code_of_signal
 from rl_core.cli.versions import version_of
-from rl_core.errors import RLError
+from rl_core.errors import RLError, RunError
 
 USAGE_ERROR, UNEXPECTED_ERROR = 2, 1
 EPILOG = """exit codes:
@@ -54,9 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())  # `rl train ppo my_envs:Maze-v0` with my_envs.py in this folder; shadows nothing
     try:
+        _add_folder_to_path()
         parser, commands = build_parser()
         if not arguments:
             parser.print_help()
@@ -76,6 +75,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(error, debug="--debug" in arguments)
 
 
+def _add_folder_to_path() -> None:
+    """Let `rl train ppo my_envs:Maze-v0` find my_envs.py in this folder; it shadows nothing.
+
+    Raises:
+        RunError: the folder is gone.
+    """
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
+        raise RunError("The current folder does not exist any more. Change into another one.") from None
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.append(folder)
+
+
 def build_parser() -> tuple[Parser, dict[str, Parser]]:
     """Build the parser with core's commands and those of other packages.
 
@@ -89,6 +102,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--version", action="version", version=f"rl-core {version_of('rl-core')}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", required=True)
     parsers.add_commands(subparsers)

@@ -163,6 +163,8 @@ def _config_of(arguments: argparse.Namespace) -> AlgorithmConfig:
     if arguments.seed is not None:
         config.debugging(seed=arguments.seed)
     inputs.apply_settings(config, arguments.settings)
+    if config.reporting.settings.sinks:
+        raise RunError("--set reporting.sinks: the command cannot make sinks of text. Name them with --sink.")
     if config.environment.env != arguments.env:
         raise RunError(f"--set environment.env={config.environment.env} contradicts the env {arguments.env}. Give one.")
     if not any(setting.partition("=")[0].strip() == INTERVAL for setting in arguments.settings):

@@ -214,14 +214,18 @@ def write_json(path: Path, values: Any) -> None:
     temporary.replace(path)
 
 
-def find_runs(root: Path) -> list[RunFolder]:
-    """Return the runs directly inside `root`, oldest first; whatever is not a run is passed over."""
+def find_runs(root: Path) -> tuple[list[RunFolder], list[RunError]]:
+    """Return the runs directly inside `root`, oldest first, and what is wrong with those that cannot be read."""
     folders: list[RunFolder] = []
-    for path in root.iterdir() if root.is_dir() else ():
+    problems: list[RunError] = []
+    for path in sorted(root.iterdir()) if root.is_dir() else ():
         if (path / "run.json").is_file():
-            with contextlib.suppress(RunError):
+            try:
                 folders.append(RunFolder.open(path))
-    return sorted(folders, key=lambda folder: (folder.record.started, _natural(folder.path.name)))
+            except RunError as error:
+                problems.append(error)
+    folders.sort(key=lambda folder: (folder.record.started, _natural(folder.path.name)))
+    return folders, problems
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
@@ -234,4 +238,5 @@ def _unwritable(path: Path, error: OSError) -> RunError:
 
 
 def _reason(error: BaseException) -> str:
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+    text: str = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text[0].lower() + text[1:]
