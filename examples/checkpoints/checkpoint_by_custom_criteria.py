@@ -18,6 +18,7 @@ from typing import Any
 
 from rl_core import Algorithm, PPOConfig
 from rl_core.checkpoint import Checkpoint
+from rl_core.errors import CheckpointError
 from rl_core.example import example_parser, finish_example, one_run, train_example
 from rl_core.runs.keeper import CheckpointKeeper
 from rl_core.runs.metrics_file import read_rows
@@ -42,6 +43,7 @@ def recorded_best(folder: Path, every: int) -> tuple[float, int]:
 
 if __name__ == "__main__":
     args = parser.parse_args()
+    args.lrs = list(dict.fromkeys(args.lrs))
     every = min(EVERY, args.stop_iters or EVERY)
     config = (
         PPOConfig()
@@ -59,7 +61,12 @@ if __name__ == "__main__":
             flags = one_run(args, f"lr_{lr:g}", output=root / f"lr_{lr:g}", stop_reward=None)
             runs[lr] = train_example(config.copy().training(lr=lr), flags)
             runs[lr].algorithm.stop()
-            best = CheckpointKeeper(runs[lr].algorithm, flags.output / "checkpoints").best()
+            try:
+                best = CheckpointKeeper(runs[lr].algorithm, flags.output / "checkpoints").best()
+            except CheckpointError:
+                parser.error(
+                    f"the run ended before its first checkpoint, after {every} iterations: allow more steps"
+                )
             picked[lr] = (Checkpoint(best).notes["score"], best)
         lr, (score, path) = max(picked.items(), key=lambda item: item[1][0])
         restored = Algorithm.from_checkpoint(path)

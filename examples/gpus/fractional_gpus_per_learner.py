@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from rl_core import Callbacks, PPOConfig, start_ray, tune_trainable
-from rl_core.example import example_parser, finish_trials, trials_folder
+from rl_core.example import example_parser, finish_trials, trials_config, trials_folder, trials_run_config
 
 LRS = (3e-4, 1e-3, 2e-3, 3e-3)
 
@@ -55,24 +55,16 @@ if __name__ == "__main__":
         PPOConfig()
         .environment(args.env)
         .env_runners(num_envs_per_env_runner=8)
-        .learners(
-            num_learners=args.num_learners,
-            num_gpus_per_learner=args.num_gpus_per_learner,
-            device="auto" if has_gpu else "cpu",
-        )
+        .learners(device="auto" if has_gpu else "cpu")
         .training(train_batch_size_per_learner=1024, minibatch_size=128, gamma=0.98, lambda_=0.9)
         .evaluation(evaluation_interval=5)
         .callbacks(callbacks_class=CountGPUs)
-        .debugging(seed=args.seed or 0)
     )
-    stop = {"env_steps": args.stop_timesteps, "evaluation/episode_return_mean": args.stop_reward}
-    if args.stop_iters is not None:
-        stop["training_iteration"] = args.stop_iters
     with trials_folder(args) as folder:
         tuner = tune.Tuner(
-            tune_trainable(config),
+            tune_trainable(trials_config(config, args)),
             param_space={"training.lr": tune.grid_search(list(LRS))},
             tune_config=tune.TuneConfig(max_concurrent_trials=args.max_concurrent_trials),
-            run_config=tune.RunConfig(storage_path=folder, stop=stop, verbose=0),
+            run_config=trials_run_config(args, folder),
         )
         finish_trials(tuner, args, shared_a_gpu)

@@ -86,6 +86,8 @@ def heat_map(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def check_figures(result: Mapping[str, Any]) -> Verdict:
     """Compare the figures of the last iteration with each other."""
+    if f"{WAY}_max" not in result:
+        return False, "no episode ended yet"
     largest, mean, average = (result[f"{WAY}_{name}"] for name in ("max", "mean", "ema"))
     near, usual = (result[f"env_runners/ghost_distance_p{point}"] for point in (5, 50))
     agree = largest >= mean > 0 and largest >= average > 0 and 0 <= near <= usual <= HEIGHT + WIDTH
@@ -96,6 +98,8 @@ def check_heat_maps(folder: Path) -> Verdict:
     """Read the heat maps out of TensorBoard: one for each iteration in which an episode ended, with a way in it."""
     events = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
     events.Reload()
+    if HEAT_MAP not in events.Tags()["images"]:
+        return False, "no heat map"
     maps = events.Images(HEAT_MAP)
     pixels = imageio.v3.imread(io.BytesIO(maps[-1].encoded_image_string))
     visited = (pixels[::CELL, ::CELL].max(-1) > 0).sum()

@@ -14,19 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from rl_core import PPOConfig, tune_resources
-from rl_core.example import example_parser, finish_trials, trials_folder
+from rl_core.example import example_parser, finish_trials, trials_config, trials_folder
 
 PHASES = ((1e-3, 20), (2e-4, 10))
 """Learning rate and iterations of each phase."""
 
 parser = example_parser(__doc__, env="CartPole-v1", stop_reward=475, honours=["--num-samples"])
-
-
-def make_config(settings: dict[str, Any]) -> PPOConfig:
-    """The run of a phase."""
-    config = PPOConfig().environment(settings["env"]).env_runners(num_envs_per_env_runner=8)
-    config.training(train_batch_size_per_learner=1024, minibatch_size=128, gamma=0.98, lambda_=0.9, lr=settings["lr"])
-    return config.debugging(seed=settings["seed"])
 
 
 def experiment(settings: dict[str, Any]) -> None:
@@ -37,7 +30,7 @@ def experiment(settings: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "phase"
         for phase, (lr, iterations) in enumerate(PHASES):
-            algorithm = make_config({**settings, "lr": lr}).build()
+            algorithm = settings["config"].copy().training(lr=lr).build()
             if phase:
                 algorithm.restore(checkpoint)
             for _ in range(min(iterations, num_iterations or iterations)):
@@ -52,13 +45,17 @@ def experiment(settings: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     args = parser.parse_args()
+    if args.stop_timesteps is not None or args.checkpoint_freq is not None or args.checkpoint_at_end:
+        parser.error("the phases have a length of their own, which --stop-iters shortens, and one checkpoint")
     from ray import tune
 
-    first = {"env": args.env, "lr": PHASES[0][0], "seed": args.seed or 0}
+    config = PPOConfig().environment(args.env).env_runners(num_envs_per_env_runner=8)
+    config.training(train_batch_size_per_learner=1024, minibatch_size=128, gamma=0.98, lambda_=0.9)
+    config = trials_config(config, args)
     with trials_folder(args) as folder:
         tuner = tune.Tuner(
-            tune.with_resources(experiment, tune_resources(make_config(first))),
-            param_space={**first, "num_iterations": args.stop_iters},
+            tune.with_resources(experiment, tune_resources(config)),
+            param_space={"config": config, "num_iterations": args.stop_iters},
             tune_config=tune.TuneConfig(num_samples=args.num_samples),
             run_config=tune.RunConfig(storage_path=folder, verbose=0),
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_core import PPOConfig, tune_trainable
-from rl_core.example import example_parser, finish_trials, trials_folder
+from rl_core.example import example_parser, finish_trials, trials_config, trials_folder, trials_run_config
 
 parser = example_parser(__doc__, env="CartPole-v1", stop_reward=200, stop_iters=40, honours=["--num-samples"])
 
@@ -46,19 +46,13 @@ if __name__ == "__main__":
         .env_runners(num_envs_per_env_runner=8)
         .training(train_batch_size_per_learner=1024, minibatch_size=128, lr=1e-3, gamma=0.98, lambda_=0.9)
         .evaluation(evaluation_interval=5)
-        .debugging(seed=args.seed or 0)
     )
     with trials_folder(args) as folder:
         log = Path(folder) / "trials.jsonl"
         tuner = tune.Tuner(
-            tune_trainable(config),
+            tune_trainable(trials_config(config, args)),
             tune_config=tune.TuneConfig(num_samples=args.num_samples),
-            run_config=tune.RunConfig(
-                stop={"evaluation/episode_return_mean": args.stop_reward, "training_iteration": args.stop_iters},
-                callbacks=[LineLogger(log)],
-                storage_path=folder,
-                verbose=0,
-            ),
+            run_config=trials_run_config(args, folder, callbacks=[LineLogger(log)]),
         )
 
         def everything_was_logged(results: Any) -> tuple[bool, str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from rl_core import PPOConfig, tune_trainable
-from rl_core.example import example_parser, finish_trials, trials_folder
+from rl_core.example import example_parser, finish_trials, trials_config, trials_folder, trials_run_config
 from rl_multiagent import MultiAgent, clone_agents
 
 POLICIES = ("p0", "p1", "p2")
@@ -50,7 +50,6 @@ if __name__ == "__main__":
         .env_runners(num_envs_per_env_runner=8)
         .training(train_batch_size_per_learner=1024, minibatch_size=128, lr=1e-3, gamma=0.98, lambda_=0.9)
         .evaluation(evaluation_interval=5)
-        .debugging(seed=args.seed or 0)
         .use(MultiAgent(policies=POLICIES, policy_mapping_fn={str(i): name for i, name in enumerate(POLICIES)}))
     )
 
@@ -61,13 +60,8 @@ if __name__ == "__main__":
 
     with trials_folder(args) as folder:
         tuner = tune.Tuner(
-            tune_trainable(config),
+            tune_trainable(trials_config(config, args)),
             tune_config=tune.TuneConfig(num_samples=args.num_samples),
-            run_config=tune.RunConfig(
-                stop={"evaluation/episode_return_mean": args.stop_reward, "training_iteration": args.stop_iters},
-                callbacks=[PolicyTable()],
-                storage_path=folder,
-                verbose=0,
-            ),
+            run_config=trials_run_config(args, folder, callbacks=[PolicyTable()]),
         )
         finish_trials(tuner, args, table_was_shown)

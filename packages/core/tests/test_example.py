@@ -9,7 +9,15 @@ import sys
 import pytest
 
 from rl_core import PPOConfig, WandbSink
-from rl_core.example import example_parser, finish_example, one_run, run_example, train_example
+from rl_core.example import (
+    example_parser,
+    finish_example,
+    one_run,
+    run_example,
+    train_example,
+    trials_config,
+    trials_run_config,
+)
 from rl_core.example.run import with_flags
 from rl_core.testing.envs import CountdownEnv
 
@@ -66,6 +74,35 @@ def test_every_common_flag_is_known_and_explained():
 def test_a_flag_that_cannot_be_honoured_is_refused_with_the_reason(flags, reason, capsys):
     assert exit_code(lambda: parsed(*flags.split())) == 2
     assert reason in capsys.readouterr().err
+
+
+def test_defaults_of_a_script_are_shown_and_agents_by_default_are_needed(capsys):
+    own = example_parser("Test.", env="CartPole-v1", honours=["--num-agents"])
+    own.set_defaults(num_agents=2, evaluation_duration=100)
+    words = " ".join(own.format_help().split())
+    assert "default: 100" in words
+    assert "default: 20" not in words
+    assert "default: 2 " in words
+    assert own.parse_args([]).num_agents == 2
+    with pytest.raises(SystemExit):
+        own.parse_args(["--num-agents", "0"])
+    assert "--num-agents: got 0, expected at least 1" in capsys.readouterr().err
+
+
+def test_flags_reach_the_config_of_trials_and_what_ends_them(tmp_path):
+    pytest.importorskip("ray")
+    given = ["--num-envs-per-env-runner", "3", "--seed", "7", "--evaluation-interval", "2", "--checkpoint-at-end"]
+    args = example_parser("Test.", env="CartPole-v1", stop_reward=5.0, stop_iters=9).parse_args(
+        [*given, "--checkpoint-freq", "4", "--output", str(tmp_path)]
+    )
+    made = trials_config(PPOConfig().environment(args.env), args)
+    assert made.env_runners.settings.num_envs_per_env_runner == 3
+    assert made.debugging.settings.seed == 7
+    assert made.evaluation.settings.evaluation_interval == 2
+    run_config = trials_run_config(args, str(tmp_path))
+    assert run_config.stop == {"evaluation/episode_return_mean": 5.0, "training_iteration": 9}
+    assert run_config.checkpoint_config.checkpoint_frequency == 4
+    assert run_config.checkpoint_config.checkpoint_at_end
 
 
 def test_neutral_values_and_no_tune_are_accepted():

@@ -7,7 +7,8 @@
         run_example(PPOConfig().environment(args.env).training(lr=1e-3), args)
 
 A script that goes on after training calls `train_example`, does its work, and ends with `finish_example`; one that
-trains several times gives each run its flags by `one_run`.
+trains several times gives each run its flags by `one_run`. One whose runs are trials of Ray Tune takes `trials_config`,
+`trials_run_config` and `finish_trials`.
 """
 
 from rl_core.example.parser import ExampleParser, example_parser
@@ -16,12 +17,11 @@ from rl_core.example.run import (
     ExampleOutcome,
     Verdict,
     finish_example,
-    finish_trials,
     one_run,
     run_example,
     train_example,
-    trials_folder,
 )
+from rl_core.example.trials import finish_trials, trials_config, trials_folder, trials_run_config
 
 __all__ = [
     "Criterion",
@@ -34,5 +34,7 @@ __all__ = [
     "one_run",
     "run_example",
     "train_example",
+    "trials_config",
     "trials_folder",
+    "trials_run_config",
 ]

@@ -44,6 +44,14 @@ REFUSALS = (
 class ExampleParser(Parser):
     """Parser of an example, made by `example_parser`; a script adds flags of its own with `add_argument`."""
 
+    def set_defaults(self, **defaults: Any) -> None:
+        """Set a script's own defaults, which `--help` then shows; with agents by default, a script needs some."""
+        super().set_defaults(**defaults)
+        for action in self._actions:
+            if action.dest in defaults:
+                words = (action.help or "").partition("default: ")[0].rstrip("; ")
+                action.help = f"{words}; default: {defaults[action.dest]}".removeprefix("; ")
+
     def parse_args(  # type: ignore[override] # one signature for what argparse writes as three overloads
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> argparse.Namespace:
@@ -54,6 +62,8 @@ class ExampleParser(Parser):
         in_episodes = parsed.evaluation_duration != "auto" and parsed.evaluation_duration_unit == "episodes"
         if parsed.as_test and in_episodes and parsed.evaluation_duration < LEAST_EPISODES:
             self.error(f"--as-test judges by at least {LEAST_EPISODES} episodes: raise --evaluation-duration")
+        if self.get_default("num_agents") and not parsed.num_agents:
+            self.error("--num-agents: got 0, expected at least 1: this script has an env of many agents")
         remote = parsed.num_env_runners or parsed.evaluation_num_env_runners or parsed.num_learners
         if parsed.num_cpus is not None and not remote:
             self.error(

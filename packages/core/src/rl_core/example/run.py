@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import math
 import os
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
@@ -125,7 +123,7 @@ def train_example(
     try:
         algorithm = with_flags(config, args).build()
     except RLError as error:
-        _refuse(error)
+        refuse(error)
     files: RunFiles | None = None
     try:
         if prepare is not None:
@@ -133,7 +131,7 @@ def train_example(
         try:
             files = None if args.output is None else RunFiles(algorithm, args.output, limits)
         except RLError as error:
-            _refuse(error)
+            refuse(error)
         with Interrupt() as interrupt:
             training = _Training(algorithm, limits, criterion, interrupt=interrupt, files=files, started_at=started_at)
             every = evaluate_every if args.evaluation_interval is None else None
@@ -149,7 +147,7 @@ def train_example(
     return outcome
 
 
-def _refuse(error: RLError) -> NoReturn:
+def refuse(error: RLError) -> NoReturn:
     """End a script that was not given what it needs."""
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(WRONG_FLAGS) from error
@@ -182,46 +180,6 @@ def finish_example(outcome: ExampleOutcome, args: argparse.Namespace, *checks: V
     print(f"{head}: {'; '.join(figures)}; {outcome.env_steps:,} env steps, {outcome.seconds:.1f} s", flush=True)
     if outcome.status == "interrupted":
         raise SystemExit(INTERRUPTED)
-    raise SystemExit(NOT_REACHED if args.as_test and not reached else 0)
-
-
-@contextlib.contextmanager
-def trials_folder(args: argparse.Namespace) -> Iterator[str]:
-    """Give Ray Tune a place for its files: `--output`, or a folder that goes when the script ends."""
-    if args.output is not None:
-        yield str(args.output.resolve())
-        return
-    with tempfile.TemporaryDirectory(prefix="trials-") as folder:
-        yield folder
-
-
-def finish_trials(tuner: Any, args: argparse.Namespace, *checks: Callable[[Any], Verdict]) -> NoReturn:
-    """Run the trials of a Ray Tune search, print how they ended as the last line, and exit as `finish_example` does.
-
-    Trials that failed end the script with 1, with `--as-test` or without.
-
-    Args:
-        tuner: A `ray.tune.Tuner` whose trials report what `train()` returns.
-        args: As parsed; `--stop-reward` is judged by the best trial's last evaluation.
-        checks: What the script finds in the results.
-    """
-    started_at = time.monotonic()
-    results = tuner.fit()
-    if results.errors:
-        for error in results.errors:
-            print(f"error: {error}", file=sys.stderr)
-        print(f"failed: {len(results.errors)} of {len(results)} trials, see above", flush=True)
-        raise SystemExit(NOT_REACHED)
-    best = max((result.metrics.get(RETURN, -math.inf) for result in results if result.metrics), default=-math.inf)
-    verdicts = [check(results) for check in checks]
-    if args.stop_reward is not None:
-        verdicts.insert(0, (best >= args.stop_reward, f"return {best:.1f}, goal {args.stop_reward:g}"))
-    reached = all(passed for passed, _ in verdicts)
-    env_steps = sum(result.metrics.get("env_steps", 0) for result in results if result.metrics)
-    figures = "; ".join(text for _, text in verdicts)
-    seconds = time.monotonic() - started_at
-    head = "reached" if reached else "not reached"
-    print(f"{head}: {figures}; {len(results)} trials, {env_steps:,} env steps, {seconds:.1f} s", flush=True)
     raise SystemExit(NOT_REACHED if args.as_test and not reached else 0)
 
 
