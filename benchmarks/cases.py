@@ -68,7 +68,12 @@ MEASUREMENTS = {
         name="recovery", value="seconds", better="lower", columns=("slowest_s", "longest_iteration_s")
     ),
     "beside": Measurement(name="beside", value="share", better="lower", columns=("auto_share", "iteration_s")),
-    "saving": Measurement(name="saving", value="ms", better="lower", columns=("thread_ms", "size_share")),
+    "saving": Measurement(
+        name="saving",
+        value="ms",
+        better="lower",
+        columns=("size_share", "thread_ms", "iteration_ms", "iteration_share"),
+    ),
     "recurrent": Measurement(name="recurrent", value="env_steps_per_s", better="higher", columns=("num_parameters",)),
     "connectors": Measurement(
         name="connectors",

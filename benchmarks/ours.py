@@ -80,29 +80,52 @@ def rate_of(config: Any, work: Work) -> Figures:
 
 
 def saving(work: Work) -> Figures:
-    """Measure a checkpoint: written, synced and hashed; and an iteration with one written in the background."""
+    """Measure a checkpoint: written, synced and hashed; and what one in the background adds to a default iteration."""
     import statistics
     from pathlib import Path
 
+    from rl_core import PPOConfig
+
     algorithm = config(work).build()
     algorithm.train()
-    took, beside = [], []
+    took: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         while time.perf_counter() - started < work.seconds or len(took) < 20:
             begun = time.perf_counter()
             path = algorithm.save(Path(folder) / str(len(took)))
             took.append(1e3 * (time.perf_counter() - begun))
-            begun = time.perf_counter()
-            algorithm.save(Path(folder) / f"beside-{len(took)}", wait=False)
-            beside.append(1e3 * (time.perf_counter() - begun))
-            algorithm.wait_for_checkpoints()
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     tensors = 3 * sum(
         tensor.numel() * tensor.element_size() for tensor in algorithm.learner.module.state_dict().values()
     )
     algorithm.stop()
-    return {"ms": statistics.median(took), "thread_ms": statistics.median(beside), "size_share": size / tensors}
+
+    algorithm = PPOConfig().environment(ENV).debugging(seed=work.seed).build()
+    algorithm.train()
+    alone: list[float] = []
+    beside: list[float] = []
+    held: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        while time.perf_counter() - started < 2 * work.seconds or len(alone) < 20:
+            begun = time.perf_counter()
+            algorithm.train()
+            alone.append(1e3 * (time.perf_counter() - begun))
+            begun = time.perf_counter()
+            algorithm.save(Path(folder) / str(len(alone)), wait=False)
+            held.append(1e3 * (time.perf_counter() - begun))
+            algorithm.train()
+            beside.append(1e3 * (time.perf_counter() - begun))
+            algorithm.wait_for_checkpoints()
+    algorithm.stop()
+    return {
+        "ms": statistics.median(took),
+        "size_share": size / tensors,
+        "thread_ms": statistics.median(held),
+        "iteration_ms": statistics.median(alone),
+        "iteration_share": statistics.median(beside) / statistics.median(alone) - 1.0,
+    }
 
 
 def dqn(work: Work) -> Figures:

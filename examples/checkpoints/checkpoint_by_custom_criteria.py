@@ -64,9 +64,7 @@ if __name__ == "__main__":
             try:
                 best = CheckpointKeeper(runs[lr].algorithm, flags.output / "checkpoints").best()
             except CheckpointError:
-                parser.error(
-                    f"the run ended before its first checkpoint, after {every} iterations: allow more steps"
-                )
+                parser.error(f"the run ended before its first checkpoint, after {every} iterations: allow more steps")
             picked[lr] = (Checkpoint(best).notes["score"], best)
         lr, (score, path) = max(picked.items(), key=lambda item: item[1][0])
         restored = Algorithm.from_checkpoint(path)

@@ -50,9 +50,10 @@ arrays = st.builds(
     st.sampled_from([(), (0,), (3,), (2, 1, 2)]),
     st.integers(0, 9),
 )
+NAMES = "float32 float64 float16 bfloat16 complex64 bool int64 int32 int16 int8 uint8".split()
 tensors = st.builds(
     lambda dtype, shape: torch.ones(shape).to(dtype),
-    st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool]),
+    st.sampled_from([getattr(torch, name) for name in NAMES]),
     st.sampled_from([(), (0,), (3,), (2, 1, 2)]),
 )
 keys = st.text(max_size=4) | st.sampled_from(["$", "$tensor", "$array", "$tuple", "$$tuple", "$import"])
@@ -71,6 +72,16 @@ def test_any_state_comes_back_bit_for_bit(tmp_path_factory, state):
     folder = tmp_path_factory.mktemp("any")
     saved = save_checkpoint(folder / "a", {"x": state})
     assert same(Checkpoint(saved).load("x"), state)
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.tensor(2.0).expand(0), torch.tensor([1, 2]).expand(3, 2)[:1, :1], torch.ones(3, 4).T]
+)
+def test_tensors_with_odd_strides_come_back(tmp_path, tensor):
+    loaded = Checkpoint(save_checkpoint(tmp_path / "a", {"x": tensor})).load("x")
+    assert loaded.dtype == tensor.dtype
+    assert loaded.shape == tensor.shape
+    assert torch.equal(loaded, tensor)
 
 
 def test_components_can_be_listed_and_read_apart(path):

@@ -1,32 +1,37 @@
 """Checkpoints in the background, and what a kill or a full disk at any moment leaves."""
 
+import enum
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from rl_core.checkpoint import Checkpoint, capture_checkpoint, newest_checkpoint, save_checkpoint
+from rl_core.checkpoint import Checkpoint, encode_checkpoint, newest_checkpoint, save_checkpoint
 from rl_core.checkpoint_writer import CheckpointWriter
 from rl_core.errors import CheckpointError
 
 KILLER = """
-import os, random, signal, sys, time, torch
+import ctypes, os, random, signal, sys, time, torch
 from pathlib import Path
-from rl_core.checkpoint import Checkpoint, capture_checkpoint, newest_checkpoint
+from rl_core.checkpoint import Checkpoint, encode_checkpoint, newest_checkpoint
 from rl_core.checkpoint_writer import CheckpointWriter
 from rl_core.storage import LocalFolder, remove_leftovers
 folder, moments, rng, number = Path(sys.argv[1]), int(sys.argv[2]), random.Random(0), 0
 state = {"weights": torch.arange(200_000.0), "list": list(range(2000))}
 
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: the process that writes can be waited for, too
+
 def save_on_and_on(number, pipe):
+    os.setpgid(0, 0)
     writer = CheckpointWriter()
     while True:
         path = folder / f"iteration_{number:06d}"
-        captured = capture_checkpoint(path, {"x": {**state, "number": number}, "y": state, "z": state})
-        writer.start(captured, wait=number % 2 == 0)
+        encoded = encode_checkpoint(path, {"x": {**state, "number": number}, "y": state, "z": state})
+        writer.start(encoded, wait=number % 2 == 0)
         if number % 2:
             time.sleep(0.003)  # what training does meanwhile
             writer.wait()
@@ -42,8 +47,15 @@ for moment in range(moments):
         save_on_and_on(number, pipe)
     os.close(pipe)
     time.sleep(0.005 + 0.25 * rng.random())
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    if moment % 2:
+        os.kill(child, signal.SIGKILL)  # the process that writes completes what it was given
+    else:
+        os.killpg(child, signal.SIGKILL)
+    try:
+        while True:
+            os.waitpid(-1, 0)
+    except ChildProcessError:
+        pass
     told = b""
     while part := os.read(ours, 1 << 16):
         told += part
@@ -72,16 +84,16 @@ def test_a_process_killed_at_any_moment_leaves_the_last_completed_checkpoint_as_
     assert int(done.stdout) > moments / 4
 
 
-def test_what_is_written_in_the_background_is_what_was_captured(tmp_path):
+def test_what_is_written_in_the_background_is_what_was_encoded(tmp_path):
     state = {"tensor": torch.ones(3), "array": np.ones(3), "list": [1, {"a": 2}]}
     writer = CheckpointWriter()
-    captured = capture_checkpoint(tmp_path / "a", {"x": state}, notes={"score": 2.5})
+    encoded = encode_checkpoint(tmp_path / "a", {"x": state}, notes={"score": 2.5})
+    state["list"][1]["a"] = 0
+    writer.start(encoded, wait=False)
     state["tensor"].zero_()
     state["array"][:] = 0
-    state["list"][1]["a"] = 0
-    writer.start(captured, wait=False)
     writer.wait()
-    assert writer.written == [tmp_path / "a"]
+    assert writer.take_written() == [tmp_path / "a"]
     loaded = Checkpoint(tmp_path / "a").load("x")
     assert loaded["tensor"].tolist() == loaded["array"].tolist() == [1, 1, 1]
     assert loaded["list"] == [1, {"a": 2}]
@@ -91,8 +103,8 @@ def test_what_is_written_in_the_background_is_what_was_captured(tmp_path):
 def test_a_failure_in_the_background_is_raised_once_by_who_comes_next(tmp_path):
     (tmp_path / "file").write_text("x")
     writer = CheckpointWriter()
-    writer.start(capture_checkpoint(tmp_path / "file" / "a", {"x": 1}), wait=False)
-    good = capture_checkpoint(tmp_path / "b", {"x": 1})
+    writer.start(encode_checkpoint(tmp_path / "file" / "a", {"x": 1}), wait=False)
+    good = encode_checkpoint(tmp_path / "b", {"x": 1})
     with pytest.raises(CheckpointError, match="Cannot write the checkpoint .*file/a"):
         writer.start(good, wait=False)
     assert not (tmp_path / "b").exists()
@@ -101,13 +113,70 @@ def test_a_failure_in_the_background_is_raised_once_by_who_comes_next(tmp_path):
     assert Checkpoint(tmp_path / "b").load("x") == 1
 
 
+def test_a_process_that_is_killed_is_told_of_and_replaced(tmp_path):
+    writer = CheckpointWriter()
+    writer.start(encode_checkpoint(tmp_path / "a", {"x": torch.zeros(20_000_000)}), wait=False)
+    writer._process._process.kill()
+    with pytest.raises(CheckpointError, match="has ended before the last one was complete"):
+        writer.wait()
+    for name in ("b", "c"):
+        writer.start(encode_checkpoint(tmp_path / name, {"x": torch.ones(3)}), wait=False)
+        writer.wait()
+        Checkpoint(tmp_path / name).verify()
+    assert writer.take_written() == [tmp_path / "b", tmp_path / "c"]
+    assert not (tmp_path / "a").exists()
+    writer.close()
+
+
+def test_a_relative_path_stays_where_it_was_and_large_checkpoints_keep_no_memory(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    writer = CheckpointWriter()
+    writer.start(encode_checkpoint("a", {"x": torch.ones(6_000_000)}), wait=False)
+    monkeypatch.chdir(tmp_path)
+    writer.wait()
+    assert os.fstat(writer._process._memory.fileno()).st_size == 0
+    writer.start(encode_checkpoint("b", {"x": torch.ones(3)}), wait=False)
+    writer.wait()
+    assert writer.take_written() == [Path("a"), Path("b")]
+    assert Checkpoint(tmp_path / "elsewhere/a").load("x").sum() == 6_000_000
+    assert Checkpoint(tmp_path / "b").load("x").tolist() == [1, 1, 1]
+    writer.close()
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+def test_values_that_inherit_from_plain_ones_are_stored_as_these(tmp_path):
+    state = {"enum": Level.HIGH, "number": np.float64(0.5), "flag": np.bool_(True)}
+    for place, wait in enumerate((True, False)):
+        writer = CheckpointWriter()
+        notes = {"score": np.float64(1.5), "level": Level.HIGH}
+        writer.start(encode_checkpoint(tmp_path / str(place), {"x": state}, notes=notes), wait=wait)
+        writer.close()
+        loaded = Checkpoint(tmp_path / str(place))
+        assert loaded.load("x") == {"enum": 3, "number": 0.5, "flag": True}
+        assert loaded.notes == {"score": 1.5, "level": 3}
+
+
+def test_other_file_systems_are_written_by_a_thread(tmp_path):
+    state = torch.ones(3)
+    writer = CheckpointWriter()
+    writer.start(encode_checkpoint("memory://in-a-thread", {"x": state}), wait=False)
+    state.zero_()
+    writer.wait()
+    assert writer.take_written() == ["memory://in-a-thread"]
+    assert Checkpoint("memory://in-a-thread").load("x").tolist() == [1, 1, 1]
+
+
 def test_the_interpreter_waits_for_a_checkpoint_in_the_background(tmp_path):
     code = f"""
 import torch
-from rl_core.checkpoint import capture_checkpoint
+from rl_core.checkpoint import encode_checkpoint
 from rl_core.checkpoint_writer import CheckpointWriter
-captured = capture_checkpoint({str(tmp_path / "a")!r}, {{"x": torch.zeros(5_000_000)}})
-CheckpointWriter().start(captured, wait=False)
+encoded = encode_checkpoint({str(tmp_path / "a")!r}, {{"x": torch.zeros(5_000_000)}})
+CheckpointWriter().start(encoded, wait=False)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
     assert Checkpoint(tmp_path / "a").load("x").shape == (5_000_000,)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, TypeVar, cast
 
@@ -22,13 +21,19 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from rl_core.checkpoint_files import (
+    DATA,
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    TENSORS,
+    EncodedCheckpoint,
+    StoredArray,
+)
 from rl_core.errors import CheckpointError
 from rl_core.state_codec import State, decode_state, encode_state
-from rl_core.storage import Folder, Location, folder_at
+from rl_core.storage import Location, folder_at
 
-FORMAT = "rl-core checkpoint"
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
 MAX_JSON_BYTES = 256 * 2**20
 """Larger JSON files are refused before they are parsed."""
 
@@ -46,14 +51,14 @@ def save_checkpoint(path: L, components: Mapping[str, State], *, notes: Mapping[
     Raises:
         CheckpointError: the path exists or cannot be written, or a state holds something that has no stored form.
     """
-    capture_checkpoint(path, components, notes=notes).write()
+    encode_checkpoint(path, components, notes=notes).write()
     return path
 
 
-def capture_checkpoint(
+def encode_checkpoint(
     path: Location, components: Mapping[str, State], *, notes: Mapping[str, Any] | None = None
-) -> CapturedCheckpoint:
-    """Copy components, so that they can be written later and elsewhere, whatever becomes of the originals.
+) -> EncodedCheckpoint:
+    """Encode components; the arrays stay those of the states, so they are to be written or copied before these change.
 
     Args:
         path: As in `save_checkpoint`.
@@ -70,53 +75,12 @@ def capture_checkpoint(
         raise CheckpointError(f"Cannot write the checkpoint {path}: {error}.") from error
     if taken:
         raise CheckpointError(f"{path} exists already; checkpoints are never overwritten. Give another path.")
-    captured: dict[str, tuple[Any, dict[str, torch.Tensor]]] = {}
+    encoded: dict[str, tuple[Any, dict[str, StoredArray]]] = {}
     for name, state in components.items():
-        tensors: dict[str, torch.Tensor] = {}
-        captured[name] = encode_state(state, name, tensors), tensors
-    return CapturedCheckpoint(folder=folder, components=captured, notes=dict(notes or {}))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CapturedCheckpoint:
-    """Copies of components that are not written yet."""
-
-    folder: Folder
-    """Where they will be written."""
-    components: Mapping[str, tuple[Any, Mapping[str, torch.Tensor]]]
-    """JSON data and tensors of each, by name."""
-    notes: Mapping[str, Any]
-    """For the manifest."""
-
-    def write(self) -> None:
-        """Write all of it, or nothing.
-
-        Raises:
-            CheckpointError: it cannot be written.
-        """
-        contents: dict[str, bytes] = {}
-        for name, (data, tensors) in self.components.items():
-            contents[f"{name}/data.json"] = json.dumps(data).encode()
-            if tensors:
-                contents[f"{name}/tensors.safetensors"] = safetensors.torch.save(dict(tensors))
-        files = {
-            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            for name, content in contents.items()
-        }
-        manifest = {
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
-            "torch": torch.__version__,
-            "notes": self.notes,
-            "files": files,
-        }
-        contents[MANIFEST] = json.dumps(manifest, indent=1).encode()
-        try:
-            self.folder.write(contents)
-        except OSError as error:
-            raise CheckpointError(
-                f"Cannot write the checkpoint {self.folder.location}: {error}. What was saved before is untouched."
-            ) from error
+        arrays: dict[str, StoredArray] = {}
+        encoded[name] = encode_state(state, name, arrays), arrays
+    head = {"format": FORMAT, "version": FORMAT_VERSION, "torch": str(torch.__version__), "notes": dict(notes or {})}
+    return EncodedCheckpoint(folder=folder, head=head, components=encoded)
 
 
 class Checkpoint:
@@ -163,12 +127,12 @@ class Checkpoint:
         Raises:
             CheckpointError: there is no such component, or a file is missing, truncated, changed or malformed.
         """
-        data_name = f"{component}/data.json"
+        data_name = f"{component}/{DATA}"
         if data_name not in self._files:
             raise CheckpointError(
                 f"{self.path} has no component {component!r}, only {', '.join(self.components()) or 'nothing'}."
             )
-        tensors_name = f"{component}/tensors.safetensors"
+        tensors_name = f"{component}/{TENSORS}"
         data = _parse_json(self._where(data_name), self._read_checked(data_name))
         tensors: dict[str, torch.Tensor] = {}
         if tensors_name in self._files:

@@ -1,40 +1,48 @@
-"""Writes checkpoints, in a thread of its own if nobody is to wait."""
+"""Writes checkpoints, in a process or thread of their own if nobody is to wait."""
 
 from __future__ import annotations
 
 import threading
+import weakref
 
-from rl_core.checkpoint import CapturedCheckpoint
-from rl_core.storage import Location
+from rl_core.checkpoint_files import EncodedCheckpoint
+from rl_core.checkpoint_process import IS_POSSIBLE, WriterProcess
+from rl_core.storage import LocalFolder, Location
 
 
 class CheckpointWriter:
     """Writes one checkpoint at a time.
 
-    Consumes captured checkpoints; waits for the one before; unblocked by the disk. The interpreter does not exit before
-    the last one is written.
+    Consumes encoded checkpoints; waits for the one before; unblocked by the disk. The interpreter does not exit before
+    the last one is written. Local folders are written by a process; others, whose file systems may live in this one, by
+    a thread.
     """
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
+        self._process: WriterProcess | None = None
+        self._last_will: weakref.finalize[[], CheckpointWriter] | None = None
+        self._under_way: tuple[WriterProcess, Location] | None = None
         self._error: Exception | None = None
-        self.written: list[Location] = []
-        """Checkpoints that are complete and that nobody has taken note of yet, oldest first."""
+        self._written: list[Location] = []
+        self.has_news = False
+        """Whether `take_written` may have something to return; costs nothing to look at."""
 
-    def start(self, captured: CapturedCheckpoint, *, wait: bool) -> None:
-        """Write, in the background unless somebody waits.
+    def start(self, encoded: EncodedCheckpoint, *, wait: bool) -> None:
+        """Write, in the background unless somebody waits: then the states may change as soon as this returns.
 
         Raises:
             CheckpointError: the checkpoint before could not be written; this one is not. Or it is waited for, and
                 could not be written itself.
         """
         self.wait()
+        self.has_news = True
         if wait:
-            captured.write()
-            self.written.append(captured.folder.location)
-            return
-        self._thread = threading.Thread(target=self._write, args=(captured,), name="checkpoint")
-        self._thread.start()
+            encoded.write()
+            self._written.append(encoded.folder.location)
+        elif not (IS_POSSIBLE and isinstance(encoded.folder, LocalFolder) and self._send(encoded, encoded.folder)):
+            self._thread = threading.Thread(target=self._write, args=(encoded.copied(),), name="checkpoint")
+            self._thread.start()
 
     def wait(self) -> None:
         """Wait until nothing is being written.
@@ -45,14 +53,56 @@ class CheckpointWriter:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        if self._under_way is not None:
+            self._hear(*self._under_way)
         error, self._error = self._error, None
         if error is not None:
             raise error
 
-    def _write(self, captured: CapturedCheckpoint) -> None:
+    def take_written(self) -> list[Location]:
+        """Return the checkpoints that have become complete since the last call, oldest first."""
+        if self._under_way is not None and self._under_way[0].has_answer():
+            self._hear(*self._under_way)
+        written, self._written = self._written, []
+        self.has_news = self._under_way is not None or self._thread is not None
+        return written
+
+    def close(self) -> None:
+        """End the process, when it is done; another checkpoint starts a new one."""
+        self._process, self._under_way = None, None
+        if self._last_will is not None:
+            self._last_will()
+
+    def _send(self, encoded: EncodedCheckpoint, folder: LocalFolder) -> bool:
+        """Let the process write; returns whether it can."""
         try:
-            captured.write()
+            if self._process is None:
+                self._process = WriterProcess()
+                self._last_will = weakref.finalize(self, self._process.close)
+            self._process.send(encoded, folder)
+        except OSError:  # no more memory, files or processes may be had; or it has been killed
+            self.close()
+            return False
+        except BaseException:  # an interrupt: nobody knows how much was sent
+            self.close()
+            raise
+        self._under_way = self._process, folder.location
+        return True
+
+    def _hear(self, process: WriterProcess, location: Location) -> None:
+        """Wait for the process to answer."""
+        try:
+            process.receive()
         except Exception as error:  # told where somebody waits
             self._error = error
         else:
-            self.written.append(captured.folder.location)
+            self._written.append(location)
+        self._under_way = None
+
+    def _write(self, encoded: EncodedCheckpoint) -> None:
+        try:
+            encoded.write()
+        except Exception as error:  # told where somebody waits
+            self._error = error
+        else:
+            self._written.append(encoded.folder.location)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
@@ -29,6 +30,7 @@ from rl_core.module.images import ImageEncoder
 from rl_core.module.rl_module import RLModule
 from rl_core.module.spec import ModuleSpec
 from rl_core.records import Step, Tree, Weights
+from rl_core.state_codec import Json
 from rl_core.storage import Location
 from rl_core.tree import tree_map
 
@@ -176,14 +178,21 @@ class Policy:
     def get_state(self) -> dict[str, Any]:
         """Return the whole bundle as a checkpoint component."""
         return {
-            "module": self.spec.to_json(),
-            "observation_space": space_to_json(self.observation_space),
-            "action_space": space_to_json(self.action_space),
-            "obs_connectors": [encode(piece) for piece in self.obs_chain.pieces],
-            "action_connectors": [encode(piece) for piece in self.action_chain.pieces],
+            **self._description,
             "connector_state": self.shared,
             "version": self.version,
             "tensors": dict(self.module.state_dict()),
+        }
+
+    @cached_property
+    def _description(self) -> dict[str, Any]:
+        """What of a checkpoint component never changes: it is written with every checkpoint."""
+        return {
+            "module": Json(self.spec.to_json()),
+            "observation_space": Json(space_to_json(self.observation_space)),
+            "action_space": Json(space_to_json(self.action_space)),
+            "obs_connectors": [Json(encode(piece)) for piece in self.obs_chain.pieces],
+            "action_connectors": [Json(encode(piece)) for piece in self.action_chain.pieces],
         }
 
     def check_connectors(self, saved: Mapping[str, Any]) -> None:

@@ -458,9 +458,11 @@ def edited(change):
         (edited(lambda root: root["attributes"].update(left={"kind": "array", "value": 3, "id": 9})), "malformed near"),
         (edited(lambda root: root["attributes"].update(left={"kind": "same", "id": 99})), "malformed near"),
         (
-            edited(lambda root: root["attributes"]["_np_random"]["state"]["items"][0].__setitem__(1, "seed")),
+            edited(lambda root: root["attributes"]["_np_random"]["state"].update(bit_generator="seed")),
             "'seed' is not a random generator that is saved",
         ),
+        (edited(lambda root: root["attributes"]["_np_random"]["state"].update(state=[1, 2])), "malformed near"),
+        (edited(lambda root: root["attributes"]["_np_random"]["state"].pop("has_uint32")), "malformed near"),
         (
             edited(lambda root: root["attributes"].update(left={"kind": "object", "class": "os:system", "id": 5})),
             "has os:system at CountdownEnv.left, where the env has builtins:int",

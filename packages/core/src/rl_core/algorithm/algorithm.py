@@ -21,7 +21,7 @@ from rl_core.algorithm.config import AlgorithmConfig
 from rl_core.algorithm.evaluation import Evaluator
 from rl_core.algorithm.sinks import SinkCallbacks
 from rl_core.algorithm.state import check_algorithm, check_fit, get_run_state, set_run_state
-from rl_core.checkpoint import Checkpoint, L, capture_checkpoint
+from rl_core.checkpoint import Checkpoint, L, encode_checkpoint
 from rl_core.checkpoint_writer import CheckpointWriter
 from rl_core.errors import CheckpointError, ConfigError
 from rl_core.metrics import MetricsLogger, logging_to, mean_of, running, summarise
@@ -29,6 +29,7 @@ from rl_core.policy import Policy
 from rl_core.rng import stream_seed
 from rl_core.sampling.episodes import EpisodeStats
 from rl_core.sampling.protocol import Runner
+from rl_core.state_codec import Json
 from rl_core.storage import Location
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class Algorithm:
         result = self._result(learner_metrics, elapsed)
         if self.callbacks.members:
             self.callbacks.call("on_train_result", algorithm=self, result=result)
-        if self._checkpoints.written:
+        if self._checkpoints.has_news:
             self._tell_written()
         return result
 
@@ -328,8 +329,8 @@ class Algorithm:
             ConfigError: the config holds something without an import path, such as a lambda.
         """
         self.wait_for_checkpoints()
-        components = {"config": self.config.to_dict(), **self._get_state()}
-        self._checkpoints.start(capture_checkpoint(path, components, notes=notes), wait=wait)
+        components = {"config": Json(self.config.to_dict()), **self._get_state()}
+        self._checkpoints.start(encode_checkpoint(path, components, notes=notes), wait=wait)
         self._tell_written()
         return path
 
@@ -344,8 +345,7 @@ class Algorithm:
 
     def _tell_written(self) -> None:
         """Call back for checkpoints that have become complete."""
-        written, self._checkpoints.written = self._checkpoints.written, []
-        for path in written:
+        for path in self._checkpoints.take_written():
             self.callbacks.call("on_checkpoint_saved", algorithm=self, path=path)
 
     def restore(self, path: Location) -> dict[str, tuple[Any, Any]]:
@@ -435,4 +435,7 @@ class Algorithm:
         self.evaluator.close()
         if self._learner_group is not None:
             self._learner_group.close()
-        self.wait_for_checkpoints()
+        try:
+            self.wait_for_checkpoints()
+        finally:
+            self._checkpoints.close()

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rl_core.algorithm.config import AlgorithmConfig
-from rl_core.checkpoint import MANIFEST, Checkpoint
+from rl_core.checkpoint import Checkpoint
+from rl_core.checkpoint_files import MANIFEST
 from rl_core.errors import CheckpointError, ConfigError, RunError
 from rl_core.runs.folder import RunFolder
 

@@ -15,52 +15,36 @@ from __future__ import annotations
 import copy
 import enum
 import functools
-import importlib.machinery
-import logging
 import math
 import random
-import sys
-import types
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AsyncVectorEnv
 
+from rl_core.env.object_state import (
+    attributes_of,
+    class_path,
+    hidden_state,
+    is_env_object,
+    is_stateless,
+    offers_state,
+    with_subspaces,
+)
 from rl_core.errors import CheckpointError
 
 Node = Any
 """A raw None, bool, int, finite float or str, or a dict with the key `kind`."""
 
 _MOST_VALUES = 500_000
+_SIMPLE = frozenset((type(None), bool, int, str))
 _MISSING = object()
-_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: the type was made by a class statement, or poses as if
-
-# Part of how an env was made, not of where it is.
-_NOT_STATE = {"spec", "_cached_spec", "metadata", "_metadata", "env_fns", "_saved_kwargs", "_ezpickle_args"} | {
-    "_ezpickle_kwargs",
-    "render_mode",
-}
-_STATELESS = (
-    types.FunctionType,
-    types.BuiltinFunctionType,
-    types.MethodType,
-    types.MethodWrapperType,
-    types.ModuleType,
-    functools.partial,
-    logging.Logger,
-    type,
-    np.ufunc,
-    np.dtype,
-    EnvSpec,
-)
 _BIT_GENERATORS = {"PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"}
+_WITHOUT_ARRAYS = {"PCG64", "PCG64DXSM"}
 _CONTAINERS: dict[type, str] = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset", deque: "deque"}
 _MAPPINGS: dict[type, str] = {dict: "dict", OrderedDict: "ordered_dict", Counter: "counter", defaultdict: "defaultdict"}
-_HARMLESS_EXTENSIONS = {"numpy", "scipy", "pygame", "cv2", "PIL", "torch", "numba", *sys.stdlib_module_names}
 
 
 def capture(env: Any) -> tuple[dict[str, Any] | None, str]:
@@ -109,7 +93,7 @@ class _Capture:
         if self._count > _MOST_VALUES:
             raise _CannotCaptureError(f"the env holds more than {_MOST_VALUES} values")
         kind = type(value)
-        if value is None or kind in (bool, int, str) or (kind is float and math.isfinite(value)):
+        if kind in _SIMPLE or (kind is float and math.isfinite(value)):
             return value
         if kind in (float, range, bytes) or isinstance(value, np.generic | enum.Enum):
             return _encode_value(value, path)
@@ -138,7 +122,7 @@ class _Capture:
         if kind in (np.random.Generator, np.random.RandomState, random.Random):
             return self._encode_random(value, path)
         if isinstance(value, spaces.Space):  # an env may sample from its spaces
-            rngs = [space._np_random for space in _with_subspaces(value)]
+            rngs = [space._np_random for space in with_subspaces(value)]
             return {"kind": "space", "random": [self.encode(rng, f"{path}.np_random") for rng in rngs]}
         return self._encode_object(value, path)
 
@@ -152,20 +136,22 @@ class _Capture:
             return {"kind": "python_random", "state": self.encode(value.getstate(), path)}
         if isinstance(value, np.random.RandomState):
             return {"kind": "random_state", "state": self.encode(value.get_state(legacy=False), path)}
-        if value.bit_generator.state["bit_generator"] not in _BIT_GENERATORS:
+        state = value.bit_generator.state
+        if state["bit_generator"] not in _BIT_GENERATORS:
             raise _CannotCaptureError(f"{path} is a random generator of a foreign kind")
-        return {"kind": "generator", "state": self.encode(value.bit_generator.state, path)}
+        if state["bit_generator"] in _WITHOUT_ARRAYS:  # gymnasium's, of which an env has a dozen
+            return {"kind": "plain_generator", "state": state}
+        return {"kind": "generator", "state": self.encode(state, path)}
 
     def _encode_object(self, value: Any, path: str) -> dict[str, Any]:
-        is_env = _is_env(value)
-        reason = _hidden_state(value, is_env)
-        if is_env and _offers_state(value):
+        is_env = is_env_object(value)
+        if is_env and offers_state(value):
             return self._encode_own(value, path)
-        if reason:
+        if reason := hidden_state(value, is_env):
             raise _CannotCaptureError(f"{path} ({class_path(value)}) {reason}")
         attributes = {}
-        for name, attribute in _attributes(value, is_env):
-            node = self.encode(attribute, f"{path}.{name}")
+        for name, attribute in attributes_of(value, is_env):
+            node = attribute if type(attribute) in _SIMPLE else self.encode(attribute, f"{path}.{name}")
             if not (isinstance(node, dict) and node["kind"] == "stateless"):
                 attributes[name] = node
         return {"kind": "object", "class": class_path(value), "attributes": attributes}
@@ -250,6 +236,8 @@ class _Restore:
                 value[key] = self.decode(item, old, f"{path}[{key!r}]")
         elif kind == "array":
             value = self._by_id[node_id] = _decode_array(node)
+        elif kind == "plain_generator":
+            value = self._by_id[node_id] = _decode_random("generator", node["state"])
         else:
             value = self._by_id[node_id] = _decode_random(kind, self.decode(node["state"], _MISSING, path))
         return value
@@ -271,15 +259,15 @@ class _Restore:
     def _untaken(self, current: Any, path: str) -> Any:
         """The object, or a copy where it stands for another saved one already, as the references of the env differ."""
         if id(current) in self._taken:
-            if _is_env(current):
+            if is_env_object(current):
                 raise CheckpointError(f"The saved env state has two envs where the env has one, at {path}.")
             current = copy.copy(current)
         self._taken.add(id(current))
         return current
 
     def _object(self, node: dict[str, Any], current: Any, path: str) -> None:
-        is_env = _is_env(current)
-        present = dict(_attributes(current, is_env))
+        is_env = is_env_object(current)
+        present = dict(attributes_of(current, is_env))
         for name, attribute in node["attributes"].items():
             old = present.get(name, getattr(type(current), name, _MISSING))
             if old is _MISSING or is_stateless(old) or (name not in present and hasattr(old, "__get__")):
@@ -291,7 +279,7 @@ class _Restore:
             self.actions.append(functools.partial(object.__setattr__, current, name, value))
 
     def _own(self, node: dict[str, Any], current: Any, path: str) -> None:
-        if not _offers_state(current):
+        if not offers_state(current):
             raise CheckpointError(f"The saved env state was made by {path}.get_state(), which the env no longer has.")
         state = self.decode(node["state"], _MISSING, f"{path}.get_state()")
         rng = self.decode(node["random"], _MISSING, path)
@@ -299,7 +287,7 @@ class _Restore:
         self.actions.append(functools.partial(current.set_state, state))
 
     def _space(self, node: dict[str, Any], current: Any, path: str) -> None:
-        parts = list(_with_subspaces(current))
+        parts = list(with_subspaces(current))
         if len(parts) != len(node["random"]):
             raise CheckpointError(f"The saved env state has a space of another structure at {path}.")
         for part, rng_node in zip(parts, node["random"], strict=True):
@@ -385,84 +373,3 @@ def _decode_random(kind: str, state: Any) -> Any:
     bit_generator = getattr(np.random, name)()
     bit_generator.state = state
     return np.random.Generator(bit_generator)
-
-
-# Objects --------------------------------------------------------------------------------------------------------------
-
-
-def is_stateless(value: Any) -> bool:
-    """Functions, classes, loggers and what only draws: never part of the state."""
-    return isinstance(value, _STATELESS) or type(value).__module__.partition(".")[0] in ("pygame", "pygame_ce")
-
-
-def class_path(value: Any) -> str:
-    """Where the class of `value` is defined."""
-    return f"{type(value).__module__}:{type(value).__qualname__}"
-
-
-def _is_env(value: Any) -> bool:
-    """Whether a value can be reset and stepped, of whatever library it is."""
-    return all(callable(getattr(type(value), name, None)) for name in ("reset", "step"))
-
-
-def _offers_state(env: Any) -> bool:
-    return callable(getattr(type(env), "get_state", None)) and callable(getattr(type(env), "set_state", None))
-
-
-def _with_subspaces(space: spaces.Space[Any]) -> Iterator[spaces.Space[Any]]:
-    yield space
-    children = getattr(space, "spaces", ())
-    for child in children.values() if isinstance(children, dict) else children:
-        yield from _with_subspaces(child)
-
-
-def _attributes(value: Any, is_env: bool) -> Iterator[tuple[str, Any]]:
-    slots = {name for cls in type(value).__mro__ for name in _slot_names(cls)}
-    for name in sorted(slots):
-        if hasattr(value, name):
-            yield name, getattr(value, name)
-    for name, attribute in list(getattr(value, "__dict__", {}).items()):
-        if not (is_env and name in _NOT_STATE):
-            yield name, attribute
-
-
-def _slot_names(cls: type) -> list[str]:
-    names = cls.__dict__.get("__slots__", ())
-    names = (names,) if isinstance(names, str) else names
-    return [
-        f"_{cls.__name__.lstrip('_')}{name}" if name.startswith("__") and not name.endswith("__") else name
-        for name in names
-        if name not in ("__dict__", "__weakref__")
-    ]
-
-
-def _hidden_state(value: Any, is_env: bool) -> str:
-    """Why attributes may not be all there is to an object; empty if they are."""
-    cls = type(value)
-    if isinstance(value, AsyncVectorEnv):
-        return "runs its envs in processes that cannot be asked; make_vector_env makes ones that can"
-    builtin = next((base for base in cls.__mro__ if base is not object and not base.__flags__ & _HEAP_TYPE), None)
-    if builtin is not None:
-        return f"is built on {builtin.__name__}, whose content is not in its attributes"
-    if not is_env:  # an env's own pickling only remembers how it was made
-        if any(getattr(cls, name) is not getattr(object, name) for name in ("__reduce__", "__reduce_ex__")):
-            return "has its own pickling, so that its attributes may not be all its state"
-        try:
-            object.__reduce_ex__(value, 2)
-        except Exception as error:  # object's own test for memory behind the attributes, or a __getstate__ that fails
-            return f"keeps state outside its attributes ({error})"
-    return next((reason for base in cls.__mro__ if (reason := _extension_used_by(base.__module__))), "")
-
-
-@functools.cache
-def _extension_used_by(module_name: str) -> str:
-    if module_name.partition(".")[0] in {"builtins", "gymnasium", "rl_core", *_HARMLESS_EXTENSIONS}:
-        return ""
-    for used in list(vars(sys.modules.get(module_name, types)).values()):
-        module = sys.modules.get(getattr(used, "__module__", None) or "") if callable(used) else used
-        spec = getattr(module, "__spec__", None) if isinstance(module, types.ModuleType) else None
-        if spec is None or spec.name.partition(".")[0] in _HARMLESS_EXTENSIONS:
-            continue
-        if isinstance(spec.loader, importlib.machinery.ExtensionFileLoader):
-            return f"is made with the extension module {spec.name}, which may keep state of its own"
-    return ""

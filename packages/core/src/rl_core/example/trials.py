@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rl_core.errors import RLError
 from rl_core.example.run import NOT_REACHED, RETURN, Verdict, refuse, with_flags
+from rl_core.runtime.tune import quiet_run_config
 
 if TYPE_CHECKING:
     from rl_core.algorithm.config import AlgorithmConfig
@@ -40,17 +41,13 @@ def trials_run_config(args: argparse.Namespace, folder: str, *, callbacks: Seque
         folder: Of `trials_folder`.
         callbacks: Of Tune.
     """
-    from ray import tune
-
     limits = {RETURN: args.stop_reward, "env_steps": args.stop_timesteps, "training_iteration": args.stop_iters}
-    return tune.RunConfig(
+    return quiet_run_config(
+        folder,
         stop={name: limit for name, limit in limits.items() if limit is not None},
-        checkpoint_config=tune.CheckpointConfig(
-            checkpoint_frequency=args.checkpoint_freq or 0, checkpoint_at_end=args.checkpoint_at_end
-        ),
-        callbacks=list(callbacks),
-        storage_path=folder,
-        verbose=0,
+        checkpoint_frequency=args.checkpoint_freq or 0,
+        checkpoint_at_end=args.checkpoint_at_end,
+        callbacks=callbacks,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,36 @@ def tune_trainable(config: AlgorithmConfig) -> Any:
 
     AlgorithmTrainable.__name__ = AlgorithmTrainable.__qualname__ = type(config).__name__.removesuffix("Config")
     return AlgorithmTrainable
+
+
+def quiet_run_config(
+    folder: str,
+    *,
+    stop: Mapping[str, float],
+    checkpoint_frequency: int,
+    checkpoint_at_end: bool,
+    callbacks: Sequence[Any] = (),
+) -> Any:
+    """Make Tune's `RunConfig` for trials in a folder of this machine, without Tune's own tables.
+
+    Args:
+        folder: Where everything is written.
+        stop: Figures of the result at which a trial ends.
+        checkpoint_frequency: Iterations between checkpoints, 0 for none.
+        checkpoint_at_end: Whether a trial saves its end.
+        callbacks: Of Tune.
+    """
+    from ray import tune
+
+    return tune.RunConfig(
+        stop=dict(stop),
+        checkpoint_config=tune.CheckpointConfig(
+            checkpoint_frequency=checkpoint_frequency, checkpoint_at_end=checkpoint_at_end
+        ),
+        callbacks=list(callbacks),
+        storage_path=folder,
+        verbose=0,
+    )
 
 
 def tune_checkpoint(checkpoint: Any) -> Path:

@@ -1,0 +1,168 @@
+"""A process that writes checkpoints to disk, so that training shares neither an interpreter nor its lock with that.
+
+A thread does, and takes the lock anew after each of its many short calls: a checkpoint of PPO on CartPole in a thread
+made the iteration beside it longer by more than it takes to wait for it.
+
+What is to be written crosses in memory that both processes see: the arrays one after the other, then plain data with a
+table of where each stands. The process ends with the one that started it, after what it was given.
+"""
+
+from __future__ import annotations
+
+import json
+import marshal
+import mmap
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rl_core.checkpoint_files import EncodedCheckpoint, StoredArray
+from rl_core.errors import CheckpointError
+from rl_core.storage import LocalFolder
+
+IS_POSSIBLE = os.name == "posix"
+"""Whether open files can be given to another process here."""
+_REQUEST = struct.Struct("QQ")
+"""Where the table stands: from which byte, and until which."""
+_KEPT_BYTES = 16 * 2**20
+"""Of memory for the next checkpoint."""
+_MOST_PIECES = 512
+"""Written with one call; the system takes 1024."""
+_START = "import sys; sys.path.append(sys.argv[1]); from rl_core import checkpoint_process as process; process.serve()"
+
+
+class WriterProcess:
+    """The process as seen from the one that trains. Every method may raise `OSError`."""
+
+    def __init__(self) -> None:
+        """Start it; it takes a tenth of a second until it can write, for which nobody waits."""
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._memory = _memory()
+            files = (theirs.fileno(), self._memory.fileno())
+            command = [sys.executable, "-I", "-S", "-c", _START, str(Path(__file__).parents[1]), *map(str, files)]
+            self._process = subprocess.Popen(
+                command, pass_fds=files, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
+        self._answers = self._socket.makefile("rb")
+
+    def has_answer(self) -> bool:
+        """Whether `receive` would not have to wait."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except ConnectionError:  # which `receive` tells
+            pass
+        return True
+
+    def send(self, encoded: EncodedCheckpoint, folder: LocalFolder) -> None:
+        """Copy a checkpoint to where the process sees it, and let it write that into a folder."""
+        pieces: list[Any] = []
+        position = 0
+
+        def place(content: Any) -> tuple[int, int]:
+            nonlocal position
+            pieces.append(content)
+            start, position = position, position + len(content)
+            return start, position
+
+        components = [
+            (name, data, [(key, array.dtype, array.shape, place(array.content)) for key, array in arrays.items()])
+            for name, (data, arrays) in encoded.components.items()
+        ]
+        table = _packed((str(folder.path.absolute()), dict(encoded.head), components))
+        os.lseek(self._memory.fileno(), 0, os.SEEK_SET)
+        _write_all(self._memory.fileno(), [*pieces, table])
+        self._socket.sendall(_REQUEST.pack(position, position + len(table)))
+
+    def receive(self) -> None:
+        """Wait until it is written.
+
+        Raises:
+            CheckpointError: it could not be.
+        """
+        answer = b""
+        with suppress(ConnectionError):
+            answer = self._answers.readline()
+        if os.fstat(self._memory.fileno()).st_size > _KEPT_BYTES:
+            os.ftruncate(self._memory.fileno(), 0)
+        if not answer:
+            raise CheckpointError("The process that writes checkpoints has ended before the last one was complete.")
+        if problem := json.loads(answer):
+            raise CheckpointError(problem)
+
+    def close(self) -> None:
+        """End it, when it has written what it was given."""
+        self._answers.close()
+        self._socket.close()
+        self._memory.close()
+        self._process.wait()
+
+
+def serve() -> None:
+    """Write what comes along the socket that the process was started with, until its other end is closed."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # of the whole group: the other process ends this one
+        signal.signal(number, signal.SIG_IGN)
+    memory = int(sys.argv[3])
+    with socket.socket(fileno=int(sys.argv[2])) as end, end.makefile("rb") as requests, suppress(ConnectionError):
+        while request := requests.read(_REQUEST.size):
+            problem = None
+            try:
+                _received(memory, *_REQUEST.unpack(request)).write()
+            except Exception as error:
+                problem = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}: {error}"
+            end.sendall(json.dumps(problem).encode() + b"\n")
+
+
+def _received(descriptor: int, start: int, stop: int) -> EncodedCheckpoint:
+    """Read what `WriterProcess.send` wrote, whose table stands from `start` on; the arrays stay where they are."""
+    memory = memoryview(mmap.mmap(descriptor, stop, access=mmap.ACCESS_READ))
+    path, head, components = marshal.loads(memory[start:stop])
+    return EncodedCheckpoint(
+        folder=LocalFolder(Path(path)),
+        head=head,
+        components={
+            name: (data, {key: _array(memory, *rest) for key, *rest in arrays}) for name, data, arrays in components
+        },
+    )
+
+
+def _packed(values: Any) -> bytes:
+    """Write JSON data in the interpreter's own format, which takes a third of the time."""
+    try:
+        return marshal.dumps(values)
+    except ValueError:  # something inherits from a plain type, which JSON does not mind
+        return marshal.dumps(json.loads(json.dumps(values)))
+
+
+def _array(memory: memoryview, dtype: str, shape: tuple[int, ...], place: tuple[int, int]) -> StoredArray:
+    return StoredArray(dtype, shape, memory[slice(*place)])
+
+
+def _memory() -> Any:
+    """Open memory without a name; where the system has none, a file without one."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("rl_core"), "wb", buffering=0)
+    return tempfile.TemporaryFile()
+
+
+def _write_all(descriptor: int, pieces: Sequence[Any]) -> None:
+    """Write buffers one after the other."""
+    left = [memoryview(piece).cast("B") for piece in pieces if len(piece)]
+    first = 0
+    while first < len(left):
+        written = os.writev(descriptor, left[first : first + _MOST_PIECES])
+        while first < len(left) and written >= len(left[first]):
+            written -= len(left[first])
+            first += 1
+        if written:
+            left[first] = left[first][written:]
