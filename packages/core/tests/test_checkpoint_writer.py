@@ -2,8 +2,10 @@
 
 import enum
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +128,21 @@ def test_a_process_that_is_killed_is_told_of_and_replaced(tmp_path):
     assert writer.take_written() == [tmp_path / "b", tmp_path / "c"]
     assert not (tmp_path / "a").exists()
     writer.close()
+
+
+def test_processes_that_were_forked_since_then_keep_nobody_waiting(tmp_path):
+    writer = CheckpointWriter()
+    writer.start(encode_checkpoint(tmp_path / "a", {"x": 1}), wait=False)
+    child = os.fork()
+    if child == 0:
+        time.sleep(600)
+        os._exit(0)
+    try:
+        writer.close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert Checkpoint(tmp_path / "a").load("x") == 1
 
 
 def test_a_relative_path_stays_where_it_was_and_large_checkpoints_keep_no_memory(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ from rl_core.storage import LocalFolder
 IS_POSSIBLE = os.name == "posix"
 """Whether open files can be given to another process here."""
 _REQUEST = struct.Struct("QQ")
-"""Where the table stands: from which byte, and until which."""
+"""Where the table stands: from which byte, and until which; until 0 is the end of all."""
 _KEPT_BYTES = 16 * 2**20
 """Of memory for the next checkpoint."""
 _MOST_PIECES = 512
@@ -102,6 +102,8 @@ class WriterProcess:
 
     def close(self) -> None:
         """End it, when it has written what it was given."""
+        with suppress(OSError):  # it was killed; a closed socket would not do: processes forked since then have it too
+            self._socket.sendall(_REQUEST.pack(0, 0))
         self._answers.close()
         self._socket.close()
         self._memory.close()
@@ -114,10 +116,13 @@ def serve() -> None:
         signal.signal(number, signal.SIG_IGN)
     memory = int(sys.argv[3])
     with socket.socket(fileno=int(sys.argv[2])) as end, end.makefile("rb") as requests, suppress(ConnectionError):
-        while request := requests.read(_REQUEST.size):
+        while len(request := requests.read(_REQUEST.size)) == _REQUEST.size:
+            start, stop = _REQUEST.unpack(request)
+            if not stop:
+                return
             problem = None
             try:
-                _received(memory, *_REQUEST.unpack(request)).write()
+                _received(memory, start, stop).write()
             except Exception as error:
                 problem = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}: {error}"
             end.sendall(json.dumps(problem).encode() + b"\n")
