@@ -181,7 +181,10 @@ class Lies(BatchObsPreprocessor):
 def test_the_next_piece_says_what_it_got_from_one_that_leaves_its_space():
     chain = ObsChain([Lies(), MeanStdFilter()], Sensor.observation_space, Sensor.action_space)
     step = observations_only(np.zeros((3, 2), np.float32), np.ones(3, bool))
-    message = r"connector 1 \(MeanStdFilter\) failed .* It got obs of shape \(3, 1\), expected \(3, 2\).*output_space"
+    culprit = (
+        r"Observation connector 0 \(Lies\) returned the observation as a float32 array of shape \(3, 1\), expected"
+    )
+    message = rf"connector 1 \(MeanStdFilter\) failed .*{culprit} a float32 array of shape \(3, 2\).*output_space"
     with pytest.raises(EnvError, match=message):
         chain(chain.initial_state(3), step)
 
