@@ -28,8 +28,8 @@ from rl_core.checkpoint_files import EncodedCheckpoint, StoredArray
 from rl_core.errors import CheckpointError
 from rl_core.storage import LocalFolder
 
-IS_POSSIBLE = os.name == "posix"
-"""Whether open files can be given to another process here."""
+IS_POSSIBLE = os.name == "posix" and not getattr(sys, "frozen", False)
+"""Whether open files can be given to another process here, and Python's executable is one of Python."""
 _REQUEST = struct.Struct("QQ")
 """Where the table stands: from which byte, and until which; until 0 is the end of all."""
 _KEPT_BYTES = 16 * 2**20
@@ -53,6 +53,7 @@ class WriterProcess:
                 command, pass_fds=files, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
             )
         self._answers = self._socket.makefile("rb")
+        self._table = (0, 0)  # where that of the last request stands
 
     def has_answer(self) -> bool:
         """Whether `receive` would not have to wait."""
@@ -82,10 +83,11 @@ class WriterProcess:
         table = _packed((str(folder.path.absolute()), dict(encoded.head), components))
         os.lseek(self._memory.fileno(), 0, os.SEEK_SET)
         _write_all(self._memory.fileno(), [*pieces, table])
-        self._socket.sendall(_REQUEST.pack(position, position + len(table)))
+        self._table = (position, position + len(table))
+        self._socket.sendall(_REQUEST.pack(*self._table))
 
     def receive(self) -> None:
-        """Wait until it is written.
+        """Wait until it is written; what a process that was killed has not written is written here.
 
         Raises:
             CheckpointError: it could not be.
@@ -93,12 +95,14 @@ class WriterProcess:
         answer = b""
         with suppress(ConnectionError):
             answer = self._answers.readline()
+        if not answer:
+            unwritten = _received(self._memory.fileno(), *self._table)
+            if not unwritten.folder.taken():
+                unwritten.write()
+        elif problem := json.loads(answer):
+            raise CheckpointError(problem)
         if os.fstat(self._memory.fileno()).st_size > _KEPT_BYTES:
             os.ftruncate(self._memory.fileno(), 0)
-        if not answer:
-            raise CheckpointError("The process that writes checkpoints has ended before the last one was complete.")
-        if problem := json.loads(answer):
-            raise CheckpointError(problem)
 
     def close(self) -> None:
         """End it, when it has written what it was given."""
