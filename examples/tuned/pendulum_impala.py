@@ -2,7 +2,7 @@
 
 Shows: normalised observations and rewards, and a learning rate that decays. Without the first, and without the clipping
 of PPO and APPO, one run with lr=3e-4 and a batch of 512 at once stayed near -1200 for 400,000 steps; with a constant
-lr=3e-4 one of three runs fell from -415 to -1450 after a million steps and stayed there.
+lr=3e-4 one of two runs fell from -415 to -1450 after a million steps and stayed there.
 Criterion: evaluation return of -200 within 5,000,000 env steps.
 Command: python examples/tuned/pendulum_impala.py --as-test --seed 0
 Reached: on seeds 0, 1, 2: -132.0, -194.8, -174.2 after 737,280, 1,208,320, 552,960 steps (35 to 68 s, two busy cores).

@@ -72,14 +72,9 @@ class EncodedCheckpoint:
         try:
             self.folder.write(contents)
         except OSError as error:
-            raise unwritable(self.folder, error) from error
-
-
-def unwritable(folder: Folder, error: OSError) -> CheckpointError:
-    """Say that a checkpoint cannot be written."""
-    return CheckpointError(
-        f"Cannot write the checkpoint {folder.location}: {error}. What was saved before is untouched."
-    )
+            raise CheckpointError(
+                f"Cannot write the checkpoint {self.folder.location}: {error}. What was saved before is untouched."
+            ) from error
 
 
 def safetensors_file(arrays: Mapping[str, StoredArray]) -> bytes:

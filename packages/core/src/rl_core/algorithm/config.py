@@ -12,7 +12,7 @@ from gymnasium.spaces import Space
 
 from rl_core.algorithm.registry import algorithm_config, algorithms
 from rl_core.config.check import Settings, nearest
-from rl_core.config.codec import PLAIN, check_importable, decode, encode, import_path, resolve_import
+from rl_core.config.codec import check_importable, decode, encode, import_path, resolve_import
 from rl_core.config.section import BoundSection, Section
 from rl_core.config.settings import (
     CallbackSettings,
@@ -235,12 +235,8 @@ class AlgorithmConfig:
         for section, settings in self._values.items():
             sections[section] = {}
             for field in _field_names(settings):
-                value = getattr(settings, field)
-                if type(value) in PLAIN:  # most are, and a checkpoint is not to keep training waiting
-                    sections[section][field] = value
-                    continue
                 try:
-                    sections[section][field] = encode(value)
+                    sections[section][field] = encode(getattr(settings, field))
                 except ConfigError as error:
                     raise ConfigError(f"{section}.{field}: {error}") from None
         extensions = []

@@ -94,10 +94,6 @@ def check_importable(module_name: str, *, allow: Collection[str] = ()) -> None:
         )
 
 
-PLAIN = frozenset((type(None), bool, int, float, str))
-"""Types of what is stored as it is."""
-
-
 def encode(value: Any) -> JSON:
     """Turn a config value into JSON data.
 
