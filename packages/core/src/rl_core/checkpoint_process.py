@@ -65,8 +65,8 @@ class WriterProcess:
             pass
         return True
 
-    def send(self, encoded: EncodedCheckpoint, folder: LocalFolder) -> None:
-        """Copy a checkpoint to where the process sees it, and let it write that into a folder."""
+    def send(self, encoded: EncodedCheckpoint) -> None:
+        """Copy a checkpoint of a local folder to where the process sees it, and let it be written."""
         pieces: list[Any] = []
         position = 0
 
@@ -80,7 +80,7 @@ class WriterProcess:
             (name, data, [(key, array.dtype, array.shape, place(array.content)) for key, array in arrays.items()])
             for name, (data, arrays) in encoded.components.items()
         ]
-        table = _packed((str(folder.path.absolute()), dict(encoded.head), components))
+        table = _packed((str(Path(encoded.folder.location).absolute()), dict(encoded.head), components))
         os.lseek(self._memory.fileno(), 0, os.SEEK_SET)
         _write_all(self._memory.fileno(), [*pieces, table])
         self._table = (position, position + len(table))

@@ -40,7 +40,7 @@ class CheckpointWriter:
         if wait:
             encoded.write()
             self._written.append(encoded.folder.location)
-        elif not (IS_POSSIBLE and isinstance(encoded.folder, LocalFolder) and self._send(encoded, encoded.folder)):
+        elif not (IS_POSSIBLE and isinstance(encoded.folder, LocalFolder) and self._send(encoded)):
             self._thread = threading.Thread(target=self._write, args=(encoded.copied(),), name="checkpoint")
             self._thread.start()
 
@@ -73,20 +73,20 @@ class CheckpointWriter:
         if self._last_will is not None:
             self._last_will()
 
-    def _send(self, encoded: EncodedCheckpoint, folder: LocalFolder) -> bool:
+    def _send(self, encoded: EncodedCheckpoint) -> bool:
         """Let the process write; returns whether it can."""
         try:
             if self._process is None:
                 self._process = WriterProcess()
                 self._last_will = weakref.finalize(self, self._process.close)
-            self._process.send(encoded, folder)
+            self._process.send(encoded)
         except OSError:  # no more memory, files or processes may be had; or it has been killed
             self.close()
             return False
         except BaseException:  # an interrupt: nobody knows how much was sent
             self.close()
             raise
-        self._under_way = self._process, folder.location
+        self._under_way = self._process, encoded.folder.location
         return True
 
     def _hear(self, process: WriterProcess, location: Location) -> None:
