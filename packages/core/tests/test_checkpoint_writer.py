@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from rl_core.errors import CheckpointError
 
 KILLER = """
 import ctypes, os, random, signal, sys, time, torch
+from contextlib import nullcontext
 from pathlib import Path
 from rl_core.checkpoint import Checkpoint, encode_checkpoint, newest_checkpoint
 from rl_core.checkpoint_writer import CheckpointWriter
@@ -115,6 +117,16 @@ def test_a_failure_in_the_background_is_raised_once_by_who_comes_next(tmp_path):
     assert Checkpoint(tmp_path / "b").load("x") == 1
 
 
+@pytest.mark.parametrize("file_system", ["", "memory://"])
+def test_what_stands_in_its_place_is_never_overwritten(tmp_path, file_system):
+    writer, place = CheckpointWriter(), f"{file_system}{tmp_path}/a"
+    for number in (1, 2):
+        writer.start(encode_checkpoint(place, {"x": number}), wait=False)
+        with pytest.raises(CheckpointError, match="a exists already") if number == 2 else nullcontext():
+            writer.wait()
+    assert Checkpoint(place).load("x") == 1
+
+
 def test_a_process_that_is_killed_is_replaced_and_what_it_had_is_written(tmp_path):
     writer = CheckpointWriter()
     state = torch.ones(20_000_000)
@@ -202,6 +214,7 @@ CheckpointWriter().start(encoded, wait=False)
 
 FULL = """
 import resource, sys, torch
+from contextlib import nullcontext
 from pathlib import Path
 from rl_core.checkpoint import newest_checkpoint, save_checkpoint
 from rl_core.errors import CheckpointError

@@ -1,12 +1,12 @@
-"""Checkpoints: directories of components that can be read apart, written atomically, checked by hash, free of pickle.
+"""Checkpoints: directories of two files, written atomically, checked by hash, free of pickle.
 
-    <checkpoint>/manifest.json              format, versions, notes, size and SHA-256 of every other file
-    <checkpoint>/<component>/data.json      plain data, with references to arrays
-    <checkpoint>/<component>/tensors.safetensors
+    <checkpoint>/manifest.json   its own hash; format, versions and notes; of each component its plain data, and where
+                                 in the other file its arrays are, with their SHA-256
+    <checkpoint>/arrays.bin      one safetensors file a component, one after the other; absent without arrays
 
-Components have names such as `config`, `counters`, `policies/default`, `learners/default`, `runners/0`. A checkpoint on
-disk is written to a hidden sibling, synced, and renamed, so that a kill at any moment leaves whole checkpoints only.
-Elsewhere (any URL of fsspec) its files are uploaded one by one and the manifest last, without which it is none.
+Components have names such as `config`, `counters`, `policies/default`, `learners/default`, `runners/0`, and can be read
+apart. A checkpoint on disk is written to a hidden sibling, synced, and renamed, so that a kill at any moment leaves
+whole checkpoints only. Elsewhere (any URL of fsspec) the manifest is uploaded last, without which it is none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Any, TypeVar, cast
 
 import safetensors.torch
@@ -22,13 +21,13 @@ import torch
 from safetensors import SafetensorError
 
 from rl_core.checkpoint_files import (
-    DATA,
+    ARRAYS,
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
-    TENSORS,
     EncodedCheckpoint,
     StoredArray,
+    has_its_hash,
 )
 from rl_core.errors import CheckpointError
 from rl_core.state_codec import State, decode_state, encode_state
@@ -66,21 +65,14 @@ def encode_checkpoint(
         notes: As there.
 
     Raises:
-        CheckpointError: the path exists, or a state holds something that has no stored form.
+        CheckpointError: a state holds something that has no stored form.
     """
-    folder = folder_at(path)
-    try:
-        taken = folder.taken()
-    except OSError as error:
-        raise CheckpointError(f"Cannot write the checkpoint {path}: {error}.") from error
-    if taken:
-        raise CheckpointError(f"{path} exists already; checkpoints are never overwritten. Give another path.")
     encoded: dict[str, tuple[Any, dict[str, StoredArray]]] = {}
     for name, state in components.items():
         arrays: dict[str, StoredArray] = {}
         encoded[name] = encode_state(state, name, arrays), arrays
     head = {"format": FORMAT, "version": FORMAT_VERSION, "torch": str(torch.__version__), "notes": dict(notes or {})}
-    return EncodedCheckpoint(folder=folder, head=head, components=encoded)
+    return EncodedCheckpoint(folder=folder_at(path), head=head, components=encoded)
 
 
 class Checkpoint:
@@ -103,71 +95,88 @@ class Checkpoint:
             )
         if size > MAX_JSON_BYTES:
             raise CheckpointError(f"{self._where(MANIFEST)} is larger than {MAX_JSON_BYTES} bytes; it is not ours.")
-        manifest = _parse_json(self._where(MANIFEST), self._read(MANIFEST))
-        files = manifest.get("files") if isinstance(manifest, dict) else None
-        if not isinstance(files, dict) or manifest.get("format") != FORMAT:
+        content = self._read(MANIFEST)
+        manifest = _parse_json(self._where(MANIFEST), content)
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise CheckpointError(f"{self._where(MANIFEST)} does not describe a checkpoint of this library.")
         if manifest.get("version") != FORMAT_VERSION:
             raise CheckpointError(
                 f"{self.path} has format version {manifest.get('version')!r}, this rl-core reads {FORMAT_VERSION}. "
                 "Use the version of rl-core that wrote it."
             )
-        self._files: dict[str, Any] = files
-        notes = manifest.get("notes")
+        if not has_its_hash(content, manifest.get("sha256")):
+            raise self._damaged(MANIFEST)
+        components, notes = manifest.get("components"), manifest.get("notes")
+        if not isinstance(components, dict):
+            raise CheckpointError(f"{self._where(MANIFEST)} does not describe a checkpoint of this library.")
+        self._components: dict[str, Any] = components
+        self._array_bytes = manifest.get("bytes")
         self.notes: dict[str, Any] = notes if isinstance(notes, dict) else {}
         """What `save_checkpoint` was given beside the components."""
 
     def components(self) -> list[str]:
         """Names of the components it holds."""
-        return sorted({str(PurePosixPath(name).parent) for name in self._files})
+        return sorted(self._components)
 
     def load(self, component: str) -> State:
-        """Read one component, after checking its files against the manifest.
+        """Read one component, after checking its arrays against the manifest.
 
         Raises:
-            CheckpointError: there is no such component, or a file is missing, truncated, changed or malformed.
+            CheckpointError: there is no such component, or its arrays are missing, truncated, changed or malformed.
         """
-        data_name = f"{component}/{DATA}"
-        if data_name not in self._files:
+        if component not in self._components:
             raise CheckpointError(
                 f"{self.path} has no component {component!r}, only {', '.join(self.components()) or 'nothing'}."
             )
-        tensors_name = f"{component}/{TENSORS}"
-        data = _parse_json(self._where(data_name), self._read_checked(data_name))
-        tensors: dict[str, torch.Tensor] = {}
-        if tensors_name in self._files:
-            try:
-                tensors = safetensors.torch.load(self._read_checked(tensors_name))
-            except SafetensorError as error:
-                raise CheckpointError(f"{self._where(tensors_name)} is not a safetensors file: {error}.") from error
+        content = self._read_arrays(component)
         try:
-            return decode_state(data, tensors)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{self._where(data_name)} is malformed: {error!r}.") from error
+            tensors = safetensors.torch.load(content) if content is not None else {}
+        except SafetensorError as error:
+            raise CheckpointError(
+                f"{self._where(ARRAYS)} does not hold a safetensors file for {component}: {error}."
+            ) from error
+        try:
+            return decode_state(self._components[component]["data"], tensors)
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise CheckpointError(f"{self._where(MANIFEST)} is malformed at {component}: {error!r}.") from error
 
     def verify(self) -> None:
-        """Check every file against the manifest.
+        """Check all arrays against the manifest, which was checked when it was read.
 
         Raises:
-            CheckpointError: a file is missing, truncated or changed.
+            CheckpointError: some are missing, truncated or changed.
         """
-        for name in self._files:
-            self._read_checked(name)
+        for component in self._components:
+            self._read_arrays(component)
 
-    def _read_checked(self, name: str) -> bytes:
-        """Read a file of the manifest and compare its size and hash."""
-        expected, path = self._files[name], self._where(name)
-        if not isinstance(expected, dict):
-            raise CheckpointError(f"{self._where(MANIFEST)} has a bad entry {name!r}.")
-        size = self._size(name)
+    def _read_arrays(self, component: str) -> bytes | None:
+        """Read the arrays of a component, if it has any, and compare their size and hash."""
+        entry = self._components[component]
+        if isinstance(entry, dict) and "arrays" not in entry:
+            return None
+        size = self._size(ARRAYS)
         if size is None:
-            raise CheckpointError(f"The checkpoint {self.path} is incomplete: {name} is missing.")
-        if size != expected.get("bytes"):
-            raise CheckpointError(f"{path} is damaged: {size} bytes, the manifest says {expected.get('bytes')}.")
-        content = self._read(name)
-        if hashlib.sha256(content).hexdigest() != expected.get("sha256"):
-            raise CheckpointError(f"{path} is damaged: its SHA-256 is not the manifest's. Use an earlier checkpoint.")
+            raise CheckpointError(f"The checkpoint {self.path} is incomplete: {ARRAYS} is missing.")
+        if size != self._array_bytes:
+            raise CheckpointError(
+                f"{self._where(ARRAYS)} is damaged: {size} bytes, the manifest says {self._array_bytes}."
+            )
+        match entry:
+            case {"arrays": {"start": int(start), "bytes": int(number), "sha256": str(sha256)}}:
+                stop = start + number
+            case _:
+                start, stop, sha256 = -1, -1, ""
+        if not 0 <= start <= stop <= size:
+            raise CheckpointError(f"{self._where(MANIFEST)} has a bad entry {component!r}.")
+        content = self._read(ARRAYS, start, stop)
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise self._damaged(ARRAYS)
         return content
+
+    def _damaged(self, name: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self._where(name)} is damaged: its SHA-256 is not the manifest's. Use an earlier checkpoint."
+        )
 
     def _where(self, name: str) -> str:
         """Name a file in a message."""
@@ -195,9 +204,9 @@ class Checkpoint:
         except OSError as error:
             raise CheckpointError(f"{self._where(name)} cannot be read: {error}.") from error
 
-    def _read(self, name: str) -> bytes:
+    def _read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         try:
-            return self._folder.read(name)
+            return self._folder.read(name, start, stop)
         except OSError as error:
             raise CheckpointError(f"{self._where(name)} cannot be read: {error}.") from error
 

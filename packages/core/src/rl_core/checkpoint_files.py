@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from rl_core.errors import CheckpointError
-from rl_core.storage import Folder
+from rl_core.storage import Buffer, Folder
 
 FORMAT = "rl-core checkpoint"
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-DATA, TENSORS = "data.json", "tensors.safetensors"
-"""Files of a component; the second one only if it has arrays."""
+FORMAT_VERSION = 2
+MANIFEST, ARRAYS = "manifest.json", "arrays.bin"
+"""Files of a checkpoint; the second one only if a component has arrays."""
+
+
+class Json(dict[str, Any]):
+    """A part of a state that is JSON data as it stands, such as a config's: it is not looked through."""
 
 
 class StoredArray(NamedTuple):
@@ -25,8 +28,8 @@ class StoredArray(NamedTuple):
     dtype: str
     """Name in that format, such as `F32`."""
     shape: tuple[int, ...]
-    content: Any
-    """Its bytes: any contiguous buffer."""
+    content: Buffer
+    """Its bytes, whose number `len` gives."""
 
     @property
     def width(self) -> int:
@@ -57,30 +60,59 @@ class EncodedCheckpoint:
         """Write all of it, or nothing.
 
         Raises:
-            CheckpointError: it cannot be written.
+            CheckpointError: its path exists, or it cannot be written.
         """
-        contents: dict[str, bytes] = {}
-        for name, (data, arrays) in self.components.items():
-            contents[f"{name}/{DATA}"] = json.dumps(data).encode()
-            if arrays:
-                contents[f"{name}/{TENSORS}"] = safetensors_file(arrays)
-        files = {
-            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            for name, content in contents.items()
-        }
-        contents[MANIFEST] = json.dumps({**self.head, "files": files}, indent=1).encode()
+        arrays: list[Buffer] = []
+        entries: dict[str, Any] = {}
+        position = 0
+        for name, (data, stored) in self.components.items():
+            entries[name] = {"data": data}
+            if stored:
+                pieces = safetensors_file(stored)
+                size = sum(map(len, pieces))
+                entries[name]["arrays"] = {"start": position, "bytes": size, "sha256": _sha256(pieces)}
+                arrays += pieces
+                position += size
+        manifest = manifest_file({**self.head, "bytes": position}, entries)
+        files = {ARRAYS: arrays, MANIFEST: [manifest]} if arrays else {MANIFEST: [manifest]}
         try:
-            self.folder.write(contents)
+            if self.folder.taken():
+                raise CheckpointError(
+                    f"{self.folder.location} exists already; checkpoints are never overwritten. Give another path."
+                )
+            self.folder.write(files)
         except OSError as error:
             raise CheckpointError(
                 f"Cannot write the checkpoint {self.folder.location}: {error}. What was saved before is untouched."
             ) from error
 
 
-def safetensors_file(arrays: Mapping[str, StoredArray]) -> bytes:
+def manifest_file(head: Mapping[str, Any], components: Mapping[str, Any]) -> bytes:
+    """Write a manifest: a JSON object whose first line has the hash of all others, then a component a line."""
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in components.items())
+    rest = f'{json.dumps(head)[1:-1]},\n"components": {{\n{lines}\n}}}}\n'.encode()
+    return f'{{"sha256": "{_sha256([rest])}",\n'.encode() + rest
+
+
+def has_its_hash(manifest: bytes, sha256: object) -> bool:
+    """Whether a manifest has the hash that its first line says."""
+    return _sha256([manifest.partition(b"\n")[2]]) == sha256
+
+
+def _sha256(pieces: Iterable[Buffer]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def safetensors_file(arrays: Mapping[str, StoredArray]) -> list[Buffer]:
     """Write arrays in the safetensors format: the length of a JSON header, the header, and the arrays without gaps.
 
     The library of that name needs torch or numpy for it, and 1 ms for a small policy.
+
+    Returns:
+        The pieces that follow each other in the file.
 
     Source: https://huggingface.co/docs/safetensors, "Format".
     """
@@ -93,4 +125,4 @@ def safetensors_file(arrays: Mapping[str, StoredArray]) -> bytes:
         start = stop
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return b"".join((len(text).to_bytes(8, "little"), text, *parts))
+    return [len(text).to_bytes(8, "little"), text, *parts]

@@ -80,8 +80,7 @@ class WriterProcess:
             (name, data, [(key, array.dtype, array.shape, place(array.content)) for key, array in arrays.items()])
             for name, (data, arrays) in encoded.components.items()
         ]
-        table = _packed((str(Path(encoded.folder.location).absolute()), dict(encoded.head), components))
-        os.lseek(self._memory.fileno(), 0, os.SEEK_SET)
+        table = _packed((os.path.abspath(encoded.folder.location), dict(encoded.head), components))
         _write_all(self._memory.fileno(), [*pieces, table])
         self._table = (position, position + len(table))
         self._socket.sendall(_REQUEST.pack(*self._table))
@@ -165,11 +164,12 @@ def _memory() -> Any:
 
 
 def _write_all(descriptor: int, pieces: Sequence[Any]) -> None:
-    """Write buffers one after the other."""
+    """Write buffers one after the other, from the beginning of a file on."""
     left = [memoryview(piece).cast("B") for piece in pieces if len(piece)]
-    first = 0
+    first = position = 0
     while first < len(left):
-        written = os.writev(descriptor, left[first : first + _MOST_PIECES])
+        written = os.pwritev(descriptor, left[first : first + _MOST_PIECES], position)
+        position += written
         while first < len(left) and written >= len(left[first]):
             written -= len(left[first])
             first += 1

@@ -18,6 +18,7 @@ import torch
 from gymnasium.spaces import Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 
 from rl_core.checkpoint import Checkpoint
+from rl_core.checkpoint_files import Json
 from rl_core.config.codec import decode, encode
 from rl_core.connect.chain import ActionChain, ChainState, ObsChain, as_tensor
 from rl_core.connect.protocol import NO_SLOTS, ActionConnector, ObsConnector
@@ -30,7 +31,6 @@ from rl_core.module.images import ImageEncoder
 from rl_core.module.rl_module import RLModule
 from rl_core.module.spec import ModuleSpec
 from rl_core.records import Step, Tree, Weights
-from rl_core.state_codec import Json
 from rl_core.storage import Location
 from rl_core.tree import tree_map
 
@@ -175,13 +175,20 @@ class Policy:
         if weights.connector_state != ():
             self.shared = weights.connector_state
 
-    def get_state(self) -> dict[str, Any]:
-        """Return the whole bundle as a checkpoint component."""
+    def get_state(self, weights: Weights | None = None) -> dict[str, Any]:
+        """Return the whole bundle as a checkpoint component.
+
+        Args:
+            weights: Those to write, if not the policy's own.
+        """
+        version, tensors = (
+            (self.version, self.module.state_dict()) if weights is None else (weights.version, weights.tensors)
+        )
         return {
             **self._description,
             "connector_state": self.shared,
-            "version": self.version,
-            "tensors": dict(self.module.state_dict()),
+            "version": version,
+            "tensors": dict(tensors),
         }
 
     @cached_property

@@ -8,15 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl_core.checkpoint_files import StoredArray
+from rl_core.checkpoint_files import Json, StoredArray
 from rl_core.errors import CheckpointError
 
 State = Any
 """Nested dicts, lists and tuples of tensors, numpy arrays, and plain data."""
-
-
-class Json(dict[str, Any]):
-    """A part of a state that is JSON data as it stands, such as a config's: it is not looked through."""
 
 
 def encode_state(state: State, where: str, arrays: dict[str, StoredArray]) -> Any:
@@ -37,10 +33,7 @@ def encode_state(state: State, where: str, arrays: dict[str, StoredArray]) -> An
             for key, item in state.items()
         }
     if isinstance(state, list | tuple):
-        items = [
-            item if type(item) in _PLAIN else encode_state(item, f"{where}[{index}]", arrays)
-            for index, item in enumerate(state)
-        ]
+        items = _encode_items(list(state), where, arrays)
         return {"$tuple": items} if isinstance(state, tuple) else items
     if isinstance(state, torch.Tensor | np.ndarray):
         key = f"{len(arrays)}"
@@ -50,7 +43,7 @@ def encode_state(state: State, where: str, arrays: dict[str, StoredArray]) -> An
         if state.dtype.kind not in "biuf":
             raise CheckpointError(f"{where}: arrays of dtype {state.dtype} have no stored form.")
         # Torch lacks some of numpy's integer types, so bytes go in and the dtype stands beside them.
-        arrays[key] = StoredArray("U8", (state.nbytes,), np.ascontiguousarray(state).reshape(-1).view(np.uint8))
+        arrays[key] = StoredArray("U8", (state.nbytes,), _bytes_of(state))
         return {"$array": key, "dtype": state.dtype.str, "shape": list(state.shape)}
     if isinstance(state, np.generic):
         return state.item()
@@ -59,33 +52,42 @@ def encode_state(state: State, where: str, arrays: dict[str, StoredArray]) -> An
     raise CheckpointError(f"{where}: a {type(state).__name__} has no stored form; use arrays and plain data.")
 
 
+def _encode_items(items: list[State], where: str, arrays: dict[str, StoredArray]) -> list[Any]:
+    if _PLAIN.issuperset(map(type, items)):
+        return items
+    return [encode_state(item, f"{where}[{index}]", arrays) for index, item in enumerate(items)]
+
+
 _PLAIN, _TEXT = frozenset((type(None), bool, int, float, str)), frozenset((str,))
-_DTYPES = {
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e5m2: "F8_E5M2",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
+_FORMATS: dict[torch.dtype, tuple[str, torch.dtype | None]] = {
+    torch.float32: ("F32", None),
+    torch.float64: ("F64", None),
+    torch.float16: ("F16", None),
+    torch.bfloat16: ("BF16", torch.int16),
+    torch.float8_e4m3fn: ("F8_E4M3", torch.uint8),
+    torch.float8_e5m2: ("F8_E5M2", torch.uint8),
+    torch.int64: ("I64", None),
+    torch.int32: ("I32", None),
+    torch.int16: ("I16", None),
+    torch.int8: ("I8", None),
+    torch.uint8: ("U8", None),
+    torch.bool: ("BOOL", None),
 }
-"""Names of element types in safetensors files."""
+"""Names of element types in safetensors files, and integers of that width for those that numpy lacks."""
 
 
 def _stored(tensor: torch.Tensor, where: str) -> StoredArray:
     """Describe a tensor whose numbers stand where they are, unless they must be copied to stand without gaps."""
-    dtype = _DTYPES.get(tensor.dtype)
-    if dtype is None:
+    name, integers = _FORMATS.get(tensor.dtype, (None, None))
+    if name is None:
         raise CheckpointError(f"{where}: tensors of {tensor.dtype} have no stored form.")
-    flat = (tensor.detach() if tensor.requires_grad else tensor).cpu().reshape(-1)
-    if len(flat) < 2:  # it may have any stride, with which it cannot be seen as bytes
-        flat = flat.clone(memory_format=torch.contiguous_format)
-    return StoredArray(dtype, tuple(tensor.shape), flat.view(torch.uint8).numpy())
+    array = (tensor.detach().view(integers) if integers else tensor).numpy(force=True)
+    return StoredArray(name, array.shape, _bytes_of(array))
+
+
+def _bytes_of(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """View the numbers as bytes, in their order."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 _CONFIG_KEYS = ("$import", "$object", "$instance")

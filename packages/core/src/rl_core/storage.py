@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from rl_core.errors import CheckpointError
 
+Buffer = Any
+"""Bytes, or what can be seen as such: `collections.abc.Buffer` of newer versions of Python."""
 Location = str | Path
 """A path, or a URL of fsspec such as `s3://bucket/run/checkpoint` or `memory://checkpoint`; `file://` is a path."""
-_SYNC_THREADS = 4
 
 
 class Folder(Protocol):
@@ -30,16 +30,19 @@ class Folder(Protocol):
         """Whether anything stands in its place."""
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file by its name relative to the folder, None if there is none inside it."""
+        """Bytes of a file directly in the folder, None if there is none."""
 
-    def read(self, name: str) -> bytes:
-        """Return what a file holds."""
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """Return what a file holds, or its bytes from `start` until `stop`."""
 
-    def write(self, files: Mapping[str, bytes]) -> None:
-        """Write files in their order; the last one makes the folder complete. A failure leaves nothing behind."""
+    def write(self, files: Mapping[str, Sequence[Buffer]]) -> None:
+        """Write files, given in pieces, in their order; the last one makes the folder complete.
 
-    def remove(self) -> None:
-        """Delete the folder, in an order in which it is never complete with files missing."""
+        A failure leaves nothing behind.
+        """
+
+    def remove(self, *, first: str = "") -> None:
+        """Delete the folder: in one move, or this file before all others, without which it is not complete."""
 
     def child(self, name: str) -> Folder:
         """Return the folder of this name inside."""
@@ -76,31 +79,37 @@ class LocalFolder:
         return self.path.exists()
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file, None if there is none inside the folder."""
+        """Bytes of a file directly in the folder, None if there is none."""
         path = self.path / name
-        inside = path.resolve().is_relative_to(self.path.resolve())
-        return path.stat().st_size if inside and path.is_file() else None
+        return path.stat().st_size if path.is_file() else None
 
-    def read(self, name: str) -> bytes:
-        """Return what a file holds."""
-        return (self.path / name).read_bytes()
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """Return what a file holds, or its bytes from `start` until `stop`."""
+        with open(self.path / name, "rb") as file:
+            file.seek(start)
+            return file.read(-1 if stop is None else stop - start)
 
-    def write(self, files: Mapping[str, bytes]) -> None:
+    def write(self, files: Mapping[str, Sequence[Buffer]]) -> None:
         """Write, sync and rename, so that a kill at any moment leaves all of it or nothing."""
         temporary = self._hidden()
+        shutil.rmtree(temporary, ignore_errors=True)
+        paths = [f"{temporary}/{name}" for name in files]
         try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            for name, content in files.items():
-                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-                (temporary / name).write_bytes(content)
-            folders = {temporary / above for name in files for above in PurePosixPath(name).parents}
-            sync_all([*(temporary / name for name in files), *folders])
+            temporary.mkdir(parents=True)
+            for path, pieces in zip(paths, files.values(), strict=True):
+                with open(path, "xb") as file:
+                    file.writelines(pieces)
+                    file.flush()
+                    _begin_sync(file.fileno())
+            for path in [*paths, str(temporary)]:
+                sync(path)
             temporary.rename(self.path)
             sync(self.path.parent)
-        finally:
+        except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
-    def remove(self) -> None:
+    def remove(self, *, first: str = "") -> None:
         """Hide the folder and delete it."""
         hidden = self._hidden()
         shutil.rmtree(hidden, ignore_errors=True)
@@ -148,37 +157,31 @@ class RemoteFolder:
         return bool(self._call(self._system.exists, self._path))
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file, None if there is none inside the folder."""
-        place = PurePosixPath(name)
-        if place.is_absolute() or ".." in place.parts or not self._call(self._system.isfile, f"{self._path}/{name}"):
-            return None
-        return int(self._call(self._system.size, f"{self._path}/{name}"))
+        """Bytes of a file directly in the folder, None if there is none."""
+        path = f"{self._path}/{name}"
+        return int(self._call(self._system.size, path)) if self._call(self._system.isfile, path) else None
 
-    def read(self, name: str) -> bytes:
-        """Return what a file holds."""
-        content: bytes = self._call(self._system.cat_file, f"{self._path}/{name}")
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """Return what a file holds, or its bytes from `start` until `stop`."""
+        content: bytes = self._call(self._system.cat_file, f"{self._path}/{name}", start=start or None, end=stop)
         return content
 
-    def write(self, files: Mapping[str, bytes]) -> None:
+    def write(self, files: Mapping[str, Sequence[Buffer]]) -> None:
         """Upload; whatever was uploaded goes again if a file cannot be."""
         try:
-            for name, content in files.items():
-                path = f"{self._path}/{name}"
-                self._call(self._system.makedirs, path.rpartition("/")[0], exist_ok=True)
-                self._call(self._system.pipe_file, path, content)
+            self._call(self._system.makedirs, self._path, exist_ok=True)
+            for name, pieces in files.items():
+                self._call(self._system.pipe_file, f"{self._path}/{name}", b"".join(pieces))
         except BaseException:
             with contextlib.suppress(OSError):
                 self.remove()
             raise
 
-    def remove(self) -> None:
-        """Delete the folder: the files directly in it first, of which one makes it complete."""
+    def remove(self, *, first: str = "") -> None:
+        """Delete one file, then all others."""
         self._call(self._system.invalidate_cache)
-        if not self.taken():
-            return
-        for entry in self._call(self._system.ls, self._path, detail=True):
-            if entry["type"] == "file":
-                self._call(self._system.rm_file, entry["name"])
+        if first and self._call(self._system.exists, f"{self._path}/{first}"):
+            self._call(self._system.rm_file, f"{self._path}/{first}")
         if self.taken():  # object stores have no empty folders
             self._call(self._system.rm, self._path, recursive=True)
 
@@ -229,18 +232,13 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def sync_all(paths: Iterable[Path]) -> None:
-    """Wait until files and folders are on disk. All are asked for at once: the disk then does most of it together."""
-    paths = list(paths)
-    try:
-        with ThreadPoolExecutor(min(_SYNC_THREADS, len(paths))) as pool:
-            list(pool.map(sync, paths))
-    except RuntimeError:  # the interpreter is about to exit and starts no more threads
-        for path in paths:
-            sync(path)
+def _begin_sync(descriptor: int) -> None:
+    """Let the disk begin to write a file, where the system can: of several files it then does most together."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def sync(path: Path) -> None:
+def sync(path: str | Path) -> None:
     """Wait until a file, or a folder's entries, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

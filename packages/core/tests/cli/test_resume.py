@@ -42,7 +42,7 @@ def test_rows_after_the_checkpoint_are_replaced(rl, trained):
 
 
 def test_damaged_newest_checkpoint_is_set_aside_and_the_one_before_is_used(rl, trained):
-    weights = Path(trained, "checkpoints/iteration_000004/policies/default/tensors.safetensors")
+    weights = Path(trained, "checkpoints/iteration_000004/arrays.bin")
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
@@ -50,7 +50,7 @@ def test_damaged_newest_checkpoint_is_set_aside_and_the_one_before_is_used(rl, t
     assert code == 0, err
     assert "skipping a damaged checkpoint" in err
     assert "resuming from runs/one/checkpoints/iteration_000003" in out
-    assert Path(trained, "checkpoints/iteration_000004.damaged/policies/default/tensors.safetensors").exists()
+    assert Path(trained, "checkpoints/iteration_000004.damaged/arrays.bin").exists()
 
 
 def test_a_copied_run_writes_into_its_own_folder(rl, small):

@@ -401,6 +401,40 @@ def test_what_cannot_be_captured_is_named(value, reason):
     assert re.search(reason, text), text
 
 
+class Caching(Zoo):
+    not_state = ("cache",)
+
+
+def test_what_an_env_names_as_no_state_is_left_out():
+    env = Caching()
+    env.cache, env.tally = threading.Lock(), 7
+    state, reason = snapshot.capture(env)
+    assert not reason
+    fresh = Caching()
+    fresh.cache, fresh.tally = "its own", 0
+    snapshot.restore(fresh, through_files(state))
+    assert (fresh.cache, fresh.tally) == ("its own", 7)
+
+
+@pytest.mark.parametrize("name", ["$tensor", "$", 3])
+def test_attributes_with_odd_names_are_refused(name):
+    env = Zoo()
+    vars(env)[name] = 1
+    state, reason = snapshot.capture(env)
+    assert state is None
+    assert "Zoo has attributes with names that no code can have written" in reason
+
+
+def test_more_values_than_a_checkpoint_should_hold_are_refused(monkeypatch):
+    monkeypatch.setattr(snapshot, "_MOST_VALUES", 1000)
+    for values in (list(range(1001)), dict.fromkeys(range(1001)), [[] for _ in range(900)]):
+        env = Zoo()
+        env.many = values
+        state, reason = snapshot.capture(env)
+        assert state is None
+        assert "holds more than 1000 values" in reason
+
+
 def test_an_env_made_with_a_c_extension_is_not_trusted(monkeypatch):
     """pybullet's client is a Python object that holds a number; the world is elsewhere."""
     simulator, client = types.ModuleType("fake_simulator"), types.ModuleType("fake_client")
@@ -448,14 +482,22 @@ def edited(change):
     ("state", "message"),
     [
         (None, "malformed"),
-        ({"version": 2, "root": {}}, "malformed"),
-        ({"version": 1, "root": {"kind": "magic", "id": 0}}, "malformed"),
+        ({"version": 2, "root": {}, "arrays": []}, "malformed: expected version 1"),
+        ({"version": 1, "root": {}}, "malformed: expected version 1, a root and arrays"),
+        ({"version": 1, "root": {"kind": "magic", "id": 0}, "arrays": []}, "malformed near"),
         (captured(ImageEnv()), "has rl_core.testing.envs:ImageEnv at CountdownEnv, where the env has .*CountdownEnv"),
         (edited(lambda root: root["attributes"].update(backdoor=1)), "sets CountdownEnv.backdoor"),
         (edited(lambda root: root["attributes"].update(step=1)), "sets CountdownEnv.step"),
         (edited(lambda root: root["attributes"].update(__class__=1)), "sets CountdownEnv.__class__"),
         (edited(lambda root: root["attributes"].update(np_random=1)), "sets CountdownEnv.np_random"),
-        (edited(lambda root: root["attributes"].update(left={"kind": "array", "value": 3, "id": 9})), "malformed near"),
+        *(
+            (edited(lambda root, node=node: root["attributes"].update(left=node)), "malformed near")
+            for node in (
+                {"kind": "array", "fortran": False, "place": 99, "id": 9},
+                {"kind": "array", "fortran": False, "place": "x", "id": 9},
+                {"kind": "array", "fortran": False, "id": 9},
+            )
+        ),
         (edited(lambda root: root["attributes"].update(left={"kind": "same", "id": 99})), "malformed near"),
         (
             edited(lambda root: root["attributes"]["_np_random"]["state"].update(bit_generator="seed")),

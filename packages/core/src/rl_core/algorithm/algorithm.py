@@ -29,7 +29,6 @@ from rl_core.policy import Policy
 from rl_core.rng import stream_seed
 from rl_core.sampling.episodes import EpisodeStats
 from rl_core.sampling.protocol import Runner
-from rl_core.state_codec import Json
 from rl_core.storage import Location
 
 if TYPE_CHECKING:
@@ -329,9 +328,10 @@ class Algorithm:
             ConfigError: the config holds something without an import path, such as a lambda.
         """
         self.wait_for_checkpoints()
-        components = {"config": Json(self.config.to_dict()), **self._get_state()}
+        components = {"config": self.config.get_state(), **self._get_state()}
         self._checkpoints.start(encode_checkpoint(path, components, notes=notes), wait=wait)
-        self._tell_written()
+        if wait:
+            self._tell_written()
         return path
 
     def wait_for_checkpoints(self) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from gymnasium.spaces import Space
 
 from rl_core.algorithm.registry import algorithm_config, algorithms
-from rl_core.config.check import Settings, nearest
+from rl_core.checkpoint_files import Json
+from rl_core.config.check import Settings, nearest, type_hints
 from rl_core.config.codec import check_importable, decode, encode, import_path, resolve_import
 from rl_core.config.section import BoundSection, Section
 from rl_core.config.settings import (
@@ -70,6 +71,7 @@ class AlgorithmConfig:
     def __init__(self) -> None:
         self._values: dict[str, Settings] = {name: section.default() for name, section in self._sections().items()}
         self.extensions: tuple[Extension, ...] = ()
+        self._state: tuple[tuple[Any, ...], Json] = ((), Json())  # what was encoded last, and as what
 
     @classmethod
     def _sections(cls) -> dict[str, Section[Any, Any]]:
@@ -247,6 +249,17 @@ class AlgorithmConfig:
                 raise ConfigError(f"extension {place} ({type(extension).__name__}): {error}") from None
         return {"config": import_path(type(self)), "sections": sections, "extensions": extensions}
 
+    def get_state(self) -> Json:
+        """Return `to_dict` as a component of checkpoints; the same object as long as no settings are replaced.
+
+        Raises:
+            ConfigError: as `to_dict`.
+        """
+        parts = (*self._values.values(), *self.extensions)
+        if list(map(id, parts)) != list(map(id, self._state[0])):
+            self._state = parts, Json(self.to_dict())
+        return self._state[1]
+
     @staticmethod
     def from_dict(data: Mapping[str, Any], *, allow: Collection[str] = ()) -> AlgorithmConfig:
         """Rebuild a config from `to_dict`.
@@ -321,9 +334,9 @@ class AlgorithmConfig:
         return f"{type(self).__name__}({', '.join(changes)})"
 
 
-def _field_names(settings: Settings) -> list[str]:
+def _field_names(settings: Settings) -> Collection[str]:
     """Names of a section's settings."""
-    return [field.name for field in dataclasses.fields(settings)]  # type: ignore[arg-type]
+    return type_hints(cast(Any, type(settings))).keys()
 
 
 def _differences(settings: Settings, default: Settings, *, where: str) -> Iterator[tuple[str, Any]]:

@@ -18,14 +18,11 @@ from rl_core.sampling.protocol import Runner
 
 def get_run_state(runner: Runner, updater: Updater) -> dict[str, Any]:
     """Return the state of policies, learners and runners, by component."""
-    policies = {name: policy.get_state() for name, policy in runner.policies.items()}
     learners = updater.learners
-    for name, learner in learners.items():  # they may be ahead of what a training step of the user's published
-        if name in policies:
-            weights = learner.weights()
-            policies[name] |= {"tensors": dict(weights.tensors), "version": weights.version}
+    # Learners may be ahead of what a training step of the user's published.
+    newest = {name: learner.weights() for name, learner in learners.items() if name in runner.policies}
     return {
-        **{f"policies/{name}": policy for name, policy in policies.items()},
+        **{f"policies/{name}": policy.get_state(newest.get(name)) for name, policy in runner.policies.items()},
         **{f"learners/{name}": learner.get_state() for name, learner in learners.items()},
         **{f"runners/{place}": state for place, state in enumerate(runner.get_states())},
     }

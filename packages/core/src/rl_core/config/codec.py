@@ -20,6 +20,9 @@ JSON = Any
 """None, bool, int, float, str, or nested lists and string-keyed dicts of those."""
 
 
+_PLAIN = (bool, int, float, str)
+
+
 class Storable:
     """Marks a frozen dataclass that may be written to a config file and rebuilt from it: connectors, extensions."""
 
@@ -100,7 +103,7 @@ def encode(value: Any) -> JSON:
     Raises:
         ConfigError: the value has no stored form.
     """
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, _PLAIN):
         return value
     if isinstance(value, list | tuple):
         return [encode(item) for item in value]

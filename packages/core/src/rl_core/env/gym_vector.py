@@ -243,6 +243,9 @@ class SlotLoopEnv(SyncVectorEnv):
     until the next call.
     """
 
+    not_state = ("_env_obs", "_observations", "_rewards", "_terminations", "_truncations", "_autoreset_envs")
+    """Buffers that a step writes before it reads them, or that only the original reads."""
+
     def __init__(self, env_fns: Sequence[EnvFn]) -> None:
         super().__init__(env_fns, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
         self._is_array = not isinstance(self.single_observation_space, spaces.Dict | spaces.Tuple)

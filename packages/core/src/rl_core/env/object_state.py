@@ -5,6 +5,7 @@ What depends on the class alone is worked out once: checkpoints are captured bet
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.machinery
 import logging
@@ -23,9 +24,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: the type was made by a class statement, or poses as if
 
 # Part of how an env was made, not of where it is.
-_NOT_STATE = {"spec", "_cached_spec", "metadata", "_metadata", "env_fns", "_saved_kwargs", "_ezpickle_args"} | {
+_NOT_STATE = frozenset(("spec", "_cached_spec", "metadata", "_metadata", "env_fns", "_saved_kwargs", "render_mode")) | {
+    "_ezpickle_args",
     "_ezpickle_kwargs",
-    "render_mode",
+    "not_state",
 }
 _STATELESS = (
     types.FunctionType,
@@ -43,37 +45,59 @@ _STATELESS = (
 _HARMLESS_EXTENSIONS = {"numpy", "scipy", "pygame", "cv2", "PIL", "torch", "numba", *sys.stdlib_module_names}
 
 
-def _per_class(function: F) -> F:
+def per_class(function: F) -> F:
     """Remember what a function says of each class."""
     return functools.lru_cache(maxsize=4096)(function)  # type: ignore[return-value]
 
 
 def is_stateless(value: Any) -> bool:
     """Functions, classes, loggers and what only draws: never part of the state."""
-    return _is_stateless_class(type(value))
+    return is_stateless_class(type(value))
 
 
-@_per_class
-def _is_stateless_class(cls: type) -> bool:
+@per_class
+def is_stateless_class(cls: type) -> bool:
+    """Whether all of this class are stateless."""
     return issubclass(cls, _STATELESS) or cls.__module__.partition(".")[0] in ("pygame", "pygame_ce")
 
 
 def class_path(value: Any) -> str:
     """Where the class of `value` is defined."""
-    return f"{type(value).__module__}:{type(value).__qualname__}"
+    return facts_of(type(value)).path
 
 
-def is_env_object(value: Any) -> bool:
-    """Whether a value can be reset and stepped, of whatever library it is."""
-    return _has_methods(type(value), "reset", "step")
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClassFacts:
+    """What of an object is settled by its class."""
+
+    path: str
+    """Where the class is defined."""
+    is_env: bool
+    """Whether it can be reset and stepped, of whatever library it is."""
+    offers_state: bool
+    """Whether it is an env that says itself what its state is."""
+    hides: str
+    """Why attributes may not be all there is to an object; empty if they are."""
+    slots: tuple[str, ...]
+    """Attributes outside `__dict__`."""
+    left_out: frozenset[str]
+    """Attributes that are no state."""
 
 
-def offers_state(env: Any) -> bool:
-    """Whether an env says itself what its state is."""
-    return _has_methods(type(env), "get_state", "set_state")
+@per_class
+def facts_of(cls: type) -> ClassFacts:
+    """Return what is settled by a class."""
+    is_env = _has_methods(cls, "reset", "step")
+    return ClassFacts(
+        path=f"{cls.__module__}:{cls.__qualname__}",
+        is_env=is_env,
+        offers_state=is_env and _has_methods(cls, "get_state", "set_state"),
+        hides=_hidden_by_class(cls, is_env),
+        slots=tuple(sorted({name for base in cls.__mro__ for name in _slot_names(base)})),
+        left_out=_NOT_STATE | frozenset(getattr(cls, "not_state", ())) if is_env else frozenset(),
+    )
 
 
-@_per_class
 def _has_methods(cls: type, *names: str) -> bool:
     return all(callable(getattr(cls, name, None)) for name in names)
 
@@ -86,19 +110,14 @@ def with_subspaces(space: spaces.Space[Any]) -> Iterator[spaces.Space[Any]]:
         yield from with_subspaces(child)
 
 
-def attributes_of(value: Any, is_env: bool) -> Iterator[tuple[str, Any]]:
-    """Yield the attributes of an object with their names, without those that only say how an env was made."""
-    for name in _slots(type(value)):
-        if hasattr(value, name):
-            yield name, getattr(value, name)
-    for name, attribute in list(getattr(value, "__dict__", {}).items()):
-        if not (is_env and name in _NOT_STATE):
-            yield name, attribute
-
-
-@_per_class
-def _slots(cls: type) -> list[str]:
-    return sorted({name for base in cls.__mro__ for name in _slot_names(base)})
+def attributes_of(value: Any) -> dict[str, Any]:
+    """Return the attributes of an object by name, without those that only say how an env was made."""
+    facts = facts_of(type(value))
+    attributes = {name: getattr(value, name) for name in facts.slots if hasattr(value, name)}
+    attributes.update(getattr(value, "__dict__", ()))
+    for name in facts.left_out.intersection(attributes):
+        del attributes[name]
+    return attributes
 
 
 def _slot_names(cls: type) -> list[str]:
@@ -111,18 +130,17 @@ def _slot_names(cls: type) -> list[str]:
     ]
 
 
-def hidden_state(value: Any, is_env: bool) -> str:
+def hidden_state(value: Any) -> str:
     """Why attributes may not be all there is to an object; empty if they are."""
-    reason = _hidden_by_class(type(value), is_env)
-    if not reason and not is_env:
+    facts = facts_of(type(value))
+    if not facts.hides and not facts.is_env:
         try:
             object.__reduce_ex__(value, 2)
         except Exception as error:  # object's own test for memory behind the attributes, or a __getstate__ that fails
             return f"keeps state outside its attributes ({error})"
-    return reason
+    return facts.hides
 
 
-@_per_class
 def _hidden_by_class(cls: type, is_env: bool) -> str:
     if issubclass(cls, AsyncVectorEnv):
         return "runs its envs in processes that cannot be asked; make_vector_env makes ones that can"

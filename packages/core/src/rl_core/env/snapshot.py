@@ -6,6 +6,7 @@ Nothing is pickled: the result holds dicts, lists, strings, numbers and numeric 
 and restoring never imports, calls or constructs what it names.
 
 Where that is not exact it says no instead: for C++ objects, open files, arrays that are views of each other, ...
+The class of an env can name attributes that do not matter, such as caches, in `not_state`.
 An env can take this into its own hands with `get_state()` (plain values and arrays, or None for "not now") and
 `set_state(state)`. It has to if its state lives behind a handle, in module globals, in a closure or another process.
 """
@@ -24,13 +25,15 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from rl_core.checkpoint_files import Json
 from rl_core.env.object_state import (
     attributes_of,
     class_path,
+    facts_of,
     hidden_state,
-    is_env_object,
     is_stateless,
-    offers_state,
+    is_stateless_class,
+    per_class,
     with_subspaces,
 )
 from rl_core.errors import CheckpointError
@@ -39,7 +42,7 @@ Node = Any
 """A raw None, bool, int, finite float or str, or a dict with the key `kind`."""
 
 _MOST_VALUES = 500_000
-_SIMPLE = frozenset((type(None), bool, int, str))
+_SIMPLE, _TEXT = frozenset((type(None), bool, int, str)), frozenset((str,))
 _MISSING = object()
 _BIT_GENERATORS = {"PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"}
 _WITHOUT_ARRAYS = {"PCG64", "PCG64DXSM"}
@@ -57,7 +60,7 @@ def capture(env: Any) -> tuple[dict[str, Any] | None, str]:
         return None, str(error)
     except RecursionError:
         return None, "the env's objects are nested too deeply"
-    return {"version": 1, "root": node}, ""
+    return {"version": 1, "root": Json(node), "arrays": walk.arrays}, ""
 
 
 def restore(env: Any, state: Any) -> None:
@@ -66,9 +69,9 @@ def restore(env: Any, state: Any) -> None:
     Raises:
         CheckpointError: If the state is malformed or does not fit; the env is then unchanged.
     """
-    if not isinstance(state, dict) or state.get("version") != 1 or "root" not in state:
-        raise CheckpointError("The saved env state is malformed: expected version 1 and a root.")
-    walk = _Restore()
+    if not isinstance(state, dict) or state.get("version") != 1 or not {"root", "arrays"} <= state.keys():
+        raise CheckpointError("The saved env state is malformed: expected version 1, a root and arrays.")
+    walk = _Restore(state["arrays"])
     try:
         walk.decode(state["root"], env, type(env).__name__)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
@@ -83,59 +86,57 @@ class _CannotCaptureError(Exception):
 
 class _Capture:
     def __init__(self) -> None:
+        self.arrays: list[np.ndarray[Any, Any]] = []
+        """Copies, by the `place` that nodes give."""
         self._ids: dict[int, int] = {}
         self._keep: list[Any] = []  # a temporary that is freed would pass its id() on
-        self._arrays: list[tuple[str, np.ndarray[Any, Any]]] = []
+        self._originals: list[tuple[str, np.ndarray[Any, Any]]] = []
         self._count = 0
 
     def encode(self, value: Any, path: str) -> Node:
-        self._count += 1
-        if self._count > _MOST_VALUES:
-            raise _CannotCaptureError(f"the env holds more than {_MOST_VALUES} values")
         kind = type(value)
         if kind in _SIMPLE or (kind is float and math.isfinite(value)):
             return value
-        if kind in (float, range, bytes) or isinstance(value, np.generic | enum.Enum):
-            return _encode_value(value, path)
-        if is_stateless(value):
-            return {"kind": "stateless"}
-        if kind is tuple or kind is frozenset:
-            return {"kind": _CONTAINERS[kind], "items": self._items(value, path)}
-        if id(value) in self._ids:
-            return {"kind": "same", "id": self._ids[id(value)]}
-        self._ids[id(value)] = len(self._keep)
+        self._count_in(1)
+        encoder, is_shared = _encoder_of(kind)
+        if not is_shared:
+            return encoder(self, value, path)
+        node_id = self._ids.get(id(value))
+        if node_id is not None:
+            return {"kind": "same", "id": node_id}
+        node_id = self._ids[id(value)] = len(self._keep)
         self._keep.append(value)
-        return {**self._encode_shared(value, path), "id": self._ids[id(value)]}
+        node = encoder(self, value, path)
+        node["id"] = node_id
+        return node
 
-    def _encode_shared(self, value: Any, path: str) -> dict[str, Any]:
-        """Things of which two attributes may hold the same one."""
+    def container(self, value: Any, path: str) -> dict[str, Any]:
+        """Encode a list or the like, with what is in it."""
         kind = type(value)
-        if kind in _CONTAINERS:
-            node = {"kind": _CONTAINERS[kind], "items": self._items(value, path)}
-            return node | ({"maxlen": value.maxlen} if kind is deque else {})
-        if kind in _MAPPINGS:
-            items = [[self.encode(key, f"{path}[key]"), self.encode(v, f"{path}[{key!r}]")] for key, v in value.items()]
-            return {"kind": _MAPPINGS[kind], "items": items}
-        if kind is np.ndarray:
-            self._arrays.append((path, value))
-            return _encode_array(value, path)
-        if kind in (np.random.Generator, np.random.RandomState, random.Random):
-            return self._encode_random(value, path)
-        if isinstance(value, spaces.Space):  # an env may sample from its spaces
-            rngs = [space._np_random for space in with_subspaces(value)]
-            return {"kind": "space", "random": [self.encode(rng, f"{path}.np_random") for rng in rngs]}
-        return self._encode_object(value, path)
-
-    def _items(self, value: Any, path: str) -> list[Node]:
-        if isinstance(value, set | frozenset) and list(type(value)(list(value))) != list(value):
+        if issubclass(kind, set | frozenset) and list(kind(list(value))) != list(value):
             raise _CannotCaptureError(f"{path} is a set whose iteration order cannot be rebuilt")
-        return [self.encode(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        self._count_in(len(value))
+        plain = _SIMPLE.issuperset(map(type, value))
+        items = [item if plain else self.encode(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        node = {"kind": _CONTAINERS[kind], "items": items}
+        return node | ({"maxlen": value.maxlen} if kind is deque else {})
 
-    def _encode_random(self, value: Any, path: str) -> dict[str, Any]:
-        if isinstance(value, random.Random):
-            return {"kind": "python_random", "state": self.encode(value.getstate(), path)}
-        if isinstance(value, np.random.RandomState):
-            return {"kind": "random_state", "state": self.encode(value.get_state(legacy=False), path)}
+    def mapping(self, value: Any, path: str) -> dict[str, Any]:
+        """Encode a dict or the like, with what is in it."""
+        self._count_in(len(value))
+        items = [[self.encode(key, f"{path}[key]"), self.encode(v, f"{path}[{key!r}]")] for key, v in value.items()]
+        return {"kind": _MAPPINGS[type(value)], "items": items}
+
+    def array(self, value: Any, path: str) -> dict[str, Any]:
+        """Encode an array, which a copy stands for among `arrays`."""
+        node, copied = _encode_array(value, path)
+        node["place"] = len(self.arrays)
+        self.arrays.append(copied)
+        self._originals.append((path, value))
+        return node
+
+    def generator(self, value: np.random.Generator, path: str) -> dict[str, Any]:
+        """Encode a random generator."""
         state = value.bit_generator.state
         if state["bit_generator"] not in _BIT_GENERATORS:
             raise _CannotCaptureError(f"{path} is a random generator of a foreign kind")
@@ -143,20 +144,38 @@ class _Capture:
             return {"kind": "plain_generator", "state": state}
         return {"kind": "generator", "state": self.encode(state, path)}
 
-    def _encode_object(self, value: Any, path: str) -> dict[str, Any]:
-        is_env = is_env_object(value)
-        if is_env and offers_state(value):
-            return self._encode_own(value, path)
-        if reason := hidden_state(value, is_env):
-            raise _CannotCaptureError(f"{path} ({class_path(value)}) {reason}")
-        attributes = {}
-        for name, attribute in attributes_of(value, is_env):
-            node = attribute if type(attribute) in _SIMPLE else self.encode(attribute, f"{path}.{name}")
-            if not (isinstance(node, dict) and node["kind"] == "stateless"):
-                attributes[name] = node
-        return {"kind": "object", "class": class_path(value), "attributes": attributes}
+    def other_generator(self, value: np.random.RandomState | random.Random, path: str) -> dict[str, Any]:
+        """Encode a random generator of numpy's old kind, or of Python."""
+        if isinstance(value, random.Random):
+            return {"kind": "python_random", "state": self.encode(value.getstate(), path)}
+        return {"kind": "random_state", "state": self.encode(value.get_state(legacy=False), path)}
 
-    def _encode_own(self, env: Any, path: str) -> dict[str, Any]:
+    def space(self, value: spaces.Space[Any], path: str) -> dict[str, Any]:
+        """Encode the generators of a space: an env may sample from it."""
+        rngs = [space._np_random for space in with_subspaces(value)]
+        return {"kind": "space", "random": [self.encode(rng, f"{path}.np_random") for rng in rngs]}
+
+    def instance(self, value: Any, path: str) -> dict[str, Any]:
+        """Encode an object by its attributes, or by what it says itself."""
+        facts = facts_of(type(value))
+        if facts.offers_state:
+            return self._own(value, path)
+        if reason := hidden_state(value):
+            raise _CannotCaptureError(f"{path} ({facts.path}) {reason}")
+        nodes: dict[str, Node] = attributes_of(value)
+        if not _TEXT.issuperset(map(type, nodes)) or "$" in "".join(nodes):  # which checkpoints mark arrays with
+            raise _CannotCaptureError(f"{path} has attributes with names that no code can have written: {list(nodes)}")
+        for name, attribute in list(nodes.items()):
+            kind = type(attribute)
+            if kind in _SIMPLE or (kind is float and math.isfinite(attribute)):
+                continue
+            if is_stateless_class(kind):
+                del nodes[name]
+            else:
+                nodes[name] = self.encode(attribute, f"{path}.{name}")
+        return {"kind": "object", "class": facts.path, "attributes": nodes}
+
+    def _own(self, env: Any, path: str) -> dict[str, Any]:
         try:
             state = env.get_state()
         except Exception as error:  # whatever the user's method raises means the same: no state
@@ -167,10 +186,15 @@ class _Capture:
         state_node = self.encode(state, f"{path}.get_state()")
         return {"kind": "own", "class": class_path(env), "state": state_node, "random": self.encode(rng, path)}
 
+    def _count_in(self, number: int) -> None:
+        self._count += number
+        if self._count > _MOST_VALUES:
+            raise _CannotCaptureError(f"the env holds more than {_MOST_VALUES} values")
+
     def check_views(self) -> None:
         """Refuse arrays that overlap: after restoring, writing to one would no longer change the other."""
         by_memory: dict[int, list[tuple[str, np.ndarray[Any, Any]]]] = {}
-        for path, array in self._arrays:
+        for path, array in self._originals:
             owner: Any = array
             while isinstance(owner.base, np.ndarray):
                 owner = owner.base
@@ -185,7 +209,8 @@ class _Capture:
 class _Restore:
     """Decodes a whole state first and collects what to do, so that one that does not fit changes nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, arrays: Any) -> None:
+        self._arrays = arrays
         self.actions: list[Callable[[], Any]] = []
         self.path = ""
         self._by_id: dict[int, Any] = {}
@@ -235,7 +260,7 @@ class _Restore:
                 old = current.get(key, _MISSING) if isinstance(current, dict) else _MISSING
                 value[key] = self.decode(item, old, f"{path}[{key!r}]")
         elif kind == "array":
-            value = self._by_id[node_id] = _decode_array(node)
+            value = self._by_id[node_id] = _decode_array(node, self._arrays[node["place"]])
         elif kind == "plain_generator":
             value = self._by_id[node_id] = _decode_random("generator", node["state"])
         else:
@@ -259,15 +284,14 @@ class _Restore:
     def _untaken(self, current: Any, path: str) -> Any:
         """The object, or a copy where it stands for another saved one already, as the references of the env differ."""
         if id(current) in self._taken:
-            if is_env_object(current):
+            if facts_of(type(current)).is_env:
                 raise CheckpointError(f"The saved env state has two envs where the env has one, at {path}.")
             current = copy.copy(current)
         self._taken.add(id(current))
         return current
 
     def _object(self, node: dict[str, Any], current: Any, path: str) -> None:
-        is_env = is_env_object(current)
-        present = dict(attributes_of(current, is_env))
+        present = attributes_of(current)
         for name, attribute in node["attributes"].items():
             old = present.get(name, getattr(type(current), name, _MISSING))
             if old is _MISSING or is_stateless(old) or (name not in present and hasattr(old, "__get__")):
@@ -279,7 +303,7 @@ class _Restore:
             self.actions.append(functools.partial(object.__setattr__, current, name, value))
 
     def _own(self, node: dict[str, Any], current: Any, path: str) -> None:
-        if not offers_state(current):
+        if not facts_of(type(current)).offers_state:
             raise CheckpointError(f"The saved env state was made by {path}.get_state(), which the env no longer has.")
         state = self.decode(node["state"], _MISSING, f"{path}.get_state()")
         rng = self.decode(node["random"], _MISSING, path)
@@ -298,7 +322,34 @@ class _Restore:
 # Values ---------------------------------------------------------------------------------------------------------------
 
 
-def _encode_value(value: Any, path: str) -> dict[str, Any]:
+Encoder = Callable[[_Capture, Any, str], Any]
+
+
+@per_class
+def _encoder_of(cls: type) -> tuple[Encoder, bool]:
+    """Return what encodes values of a class, and whether two attributes may hold the same one of them."""
+    if cls in (float, range, bytes) or issubclass(cls, np.generic | enum.Enum):
+        return _encode_value, False
+    if is_stateless_class(cls):
+        return _encode_nothing, False
+    if cls in _CONTAINERS:
+        return _Capture.container, cls not in (tuple, frozenset)
+    if cls in _MAPPINGS:
+        return _Capture.mapping, True
+    if cls is np.ndarray:
+        return _Capture.array, True
+    if cls is np.random.Generator:
+        return _Capture.generator, True
+    if cls in (np.random.RandomState, random.Random):
+        return _Capture.other_generator, True
+    return (_Capture.space if issubclass(cls, spaces.Space) else _Capture.instance), True
+
+
+def _encode_nothing(_walk: _Capture, _value: Any, _path: str) -> dict[str, Any]:
+    return {"kind": "stateless"}
+
+
+def _encode_value(_walk: _Capture, value: Any, path: str) -> dict[str, Any]:
     if isinstance(value, enum.Enum):
         return {"kind": "enum", "class": class_path(value), "name": value.name}
     if isinstance(value, np.generic):
@@ -331,18 +382,18 @@ _VALUE_DECODERS: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
-def _encode_array(array: np.ndarray[Any, Any], path: str) -> dict[str, Any]:
+def _encode_array(array: np.ndarray[Any, Any], path: str) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
+    """Return what an array is, and a copy, as bytes if its numbers are none that every library has."""
     node: dict[str, Any] = {"kind": "array", "fortran": array.flags.f_contiguous and not array.flags.c_contiguous}
     if array.dtype.kind in "biuf" and array.dtype.isnative and array.dtype.itemsize <= 8:
-        return node | {"value": np.array(array, order="C")}
+        return node, np.array(array, order="C")
     if array.dtype.kind not in "biufcSUMm":
         raise _CannotCaptureError(f"{path} is an array of type {array.dtype}")
     data = np.frombuffer(np.ascontiguousarray(array).tobytes(), dtype=np.uint8).copy()
-    return node | {"dtype": array.dtype.str, "shape": list(array.shape), "value": data}
+    return node | {"dtype": array.dtype.str, "shape": list(array.shape)}, data
 
 
-def _decode_array(node: dict[str, Any]) -> np.ndarray[Any, Any]:
-    value = node["value"]
+def _decode_array(node: dict[str, Any], value: Any) -> np.ndarray[Any, Any]:
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
         raise ValueError(f"expected a numeric array, got {type(value).__name__}")
     if "dtype" in node:

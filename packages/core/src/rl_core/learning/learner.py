@@ -283,6 +283,8 @@ def acting_tensors(module: RLModule) -> dict[str, Tensor]:
 def learner_only_tensors(module: RLModule) -> dict[str, Tensor]:
     """The parameters and buffers of the parts that are not published, by name."""
     hidden = module.learner_only
+    if not hidden:
+        return {}
     return {name: tensor for name, tensor in module.state_dict().items() if name.split(".")[0] in hidden}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rl_core.checkpoint import Checkpoint
+from rl_core.checkpoint_files import MANIFEST
 from rl_core.config.check import nearest
 from rl_core.errors import CheckpointError, ConfigError
 from rl_core.runs.folder import CHECKPOINT_PATTERN
@@ -143,7 +144,7 @@ class CheckpointKeeper:
         ranked = self._ranked(names) if self._settings.checkpoint_score_attribute is not None else names
         others = [name for name in ranked if name != names[0]]
         for name in others[self._settings.num_to_keep - 1 :]:
-            self._folder.child(name).remove()
+            self._folder.child(name).remove(first=MANIFEST)
 
     def _names(self) -> list[str]:
         """Names of the complete checkpoints, newest first."""
