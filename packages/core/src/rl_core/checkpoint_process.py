@@ -13,8 +13,8 @@ import json
 import marshal
 import mmap
 import os
+import select
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -32,6 +32,8 @@ IS_POSSIBLE = os.name == "posix" and not getattr(sys, "frozen", False)
 """Whether open files can be given to another process here, and Python's executable is one of Python."""
 _REQUEST = struct.Struct("QQ")
 """Where the table stands: from which byte, and until which; until 0 is the end of all."""
+_ANSWER = struct.Struct("Q")
+"""How many bytes of text in the memory say what went wrong; 0 if the checkpoint is written."""
 _KEPT_BYTES = 16 * 2**20
 """Of memory for the next checkpoint."""
 _MOST_PIECES = 512
@@ -44,26 +46,24 @@ class WriterProcess:
 
     def __init__(self) -> None:
         """Start it; it takes a tenth of a second until it can write, for which nobody waits."""
-        self._socket, theirs = socket.socketpair()
-        with theirs:
-            self._memory = _memory()
-            files = (theirs.fileno(), self._memory.fileno())
-            command = [sys.executable, "-I", "-S", "-c", _START, str(Path(__file__).parents[1]), *map(str, files)]
+        # Pipes: who takes something out of a socket wakes the other side, and training has to wait for that.
+        requests, self._requests = os.pipe()
+        self._answers, answers = os.pipe()
+        self._memory = _memory()
+        files = (requests, answers, self._memory.fileno())
+        command = [sys.executable, "-I", "-S", "-c", _START, str(Path(__file__).parents[1]), *map(str, files)]
+        try:
             self._process = subprocess.Popen(
                 command, pass_fds=files, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
             )
-        self._answers = self._socket.makefile("rb")
+        except BaseException:
+            self._close_files()
+            raise
+        finally:
+            os.close(requests)
+            os.close(answers)
+        os.set_blocking(self._answers, False)
         self._table = (0, 0)  # where that of the last request stands
-
-    def has_answer(self) -> bool:
-        """Whether `receive` would not have to wait."""
-        try:
-            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except ConnectionError:  # which `receive` tells
-            pass
-        return True
 
     def send(self, encoded: EncodedCheckpoint) -> None:
         """Copy a checkpoint of a local folder to where the process sees it, and let it be written."""
@@ -83,52 +83,68 @@ class WriterProcess:
         table = _packed((os.path.abspath(encoded.folder.location), dict(encoded.head), components))
         _write_all(self._memory.fileno(), [*pieces, table])
         self._table = (position, position + len(table))
-        self._socket.sendall(_REQUEST.pack(*self._table))
+        os.write(self._requests, _REQUEST.pack(*self._table))
 
-    def receive(self) -> None:
-        """Wait until it is written; what a process that was killed has not written is written here.
+    def receive(self, *, wait: bool) -> bool:
+        """Hear whether it is written; what a process that was killed has not written is written here.
+
+        Args:
+            wait: Until it is.
 
         Raises:
             CheckpointError: it could not be.
         """
-        answer = b""
-        with suppress(ConnectionError):
-            answer = self._answers.readline()
-        if not answer:
+        if wait:
+            waiting = select.poll()
+            waiting.register(self._answers, select.POLLIN)
+            waiting.poll()
+        try:
+            answer = os.read(self._answers, _ANSWER.size)
+        except BlockingIOError:
+            return False
+        problem = b""
+        if answer:
+            problem = os.pread(self._memory.fileno(), _ANSWER.unpack(answer)[0], 0)
+        else:
             unwritten = _received(self._memory.fileno(), *self._table)
             if not unwritten.folder.taken():
                 unwritten.write()
-        elif problem := json.loads(answer):
-            raise CheckpointError(problem)
-        if os.fstat(self._memory.fileno()).st_size > _KEPT_BYTES:
+        if self._table[1] > _KEPT_BYTES:
             os.ftruncate(self._memory.fileno(), 0)
+        if problem:
+            raise CheckpointError(problem.decode())
+        return True
 
     def close(self) -> None:
         """End it, when it has written what it was given."""
-        with suppress(OSError):  # it was killed; a closed socket would not do: processes forked since then have it too
-            self._socket.sendall(_REQUEST.pack(0, 0))
-        self._answers.close()
-        self._socket.close()
-        self._memory.close()
+        with suppress(OSError):  # it was killed; a closed pipe would not do: processes forked since then have it too
+            os.write(self._requests, _REQUEST.pack(0, 0))
+        self._close_files()
         self._process.wait()
+
+    def _close_files(self) -> None:
+        self._memory.close()
+        os.close(self._requests)
+        os.close(self._answers)
 
 
 def serve() -> None:
-    """Write what comes along the socket that the process was started with, until its other end is closed."""
+    """Write what comes along the pipe that the process was started with, until its other end is closed."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # of the whole group: the other process ends this one
         signal.signal(number, signal.SIG_IGN)
-    memory = int(sys.argv[3])
-    with socket.socket(fileno=int(sys.argv[2])) as end, end.makefile("rb") as requests, suppress(ConnectionError):
-        while len(request := requests.read(_REQUEST.size)) == _REQUEST.size:
-            start, stop = _REQUEST.unpack(request)
-            if not stop:
-                return
-            problem = None
-            try:
-                _received(memory, start, stop).write()
-            except Exception as error:
-                problem = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}: {error}"
-            end.sendall(json.dumps(problem).encode() + b"\n")
+    requests, answers, memory = map(int, sys.argv[2:])
+    while len(request := os.read(requests, _REQUEST.size)) == _REQUEST.size:
+        start, stop = _REQUEST.unpack(request)
+        if not stop:
+            return
+        problem = ""
+        try:
+            _received(memory, start, stop).write()
+        except Exception as error:
+            problem = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}: {error}"
+        length = os.pwrite(memory, problem.encode(errors="replace"), 0)
+        with suppress(BrokenPipeError):
+            os.write(answers, _ANSWER.pack(length))
 
 
 def _received(descriptor: int, start: int, stop: int) -> EncodedCheckpoint:

@@ -54,15 +54,15 @@ class CheckpointWriter:
             self._thread.join()
             self._thread = None
         if self._under_way is not None:
-            self._hear(*self._under_way)
+            self._hear(*self._under_way, wait=True)
         error, self._error = self._error, None
         if error is not None:
             raise error
 
     def take_written(self) -> list[Location]:
         """Return the checkpoints that have become complete since the last call, oldest first."""
-        if self._under_way is not None and self._under_way[0].has_answer():
-            self._hear(*self._under_way)
+        if self._under_way is not None:
+            self._hear(*self._under_way, wait=False)
         written, self._written = self._written, []
         self.has_news = self._under_way is not None or self._thread is not None
         return written
@@ -89,10 +89,11 @@ class CheckpointWriter:
         self._under_way = self._process, encoded.folder.location
         return True
 
-    def _hear(self, process: WriterProcess, location: Location) -> None:
-        """Wait for the process to answer."""
+    def _hear(self, process: WriterProcess, location: Location, *, wait: bool) -> None:
+        """Take the process's answer, if there is one or somebody waits."""
         try:
-            process.receive()
+            if not process.receive(wait=wait):
+                return
         except Exception as error:  # told where somebody waits
             self._error = error
         else:
