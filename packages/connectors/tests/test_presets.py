@@ -9,6 +9,7 @@ from rl_core import PPOConfig
 from rl_core.connect.chain import ObsChain
 from rl_core.connect.protocol import observations_only
 from rl_core.errors import ConfigError
+from rl_core.module.encoders import contains_image
 from rl_core.testing.envs import ObservationIsTimeEnv
 
 COLOUR = spaces.Box(0, 255, (210, 160, 3), np.uint8)
@@ -29,6 +30,12 @@ def test_atari_images_become_small_gray_stacks_and_rewards_signs(space, gray):
     assert (result.obs == result.obs[:, :1]).all(), "an episode begins with its first image"
     assert result.reward.tolist() == [-1, 1]
     assert chain.rebuilt_from(always=False) == len(chain.pieces) - 2, "rollouts carry single small images"
+
+
+def test_atari_in_colours_gets_convolutions():
+    chain = ObsChain(atari(gray=False), COLOUR, ACTION)
+    assert chain.output_space == spaces.Box(0, 255, (4, 84, 84, 3), np.uint8)
+    assert contains_image(chain.output_space)
 
 
 def test_atari_settings():

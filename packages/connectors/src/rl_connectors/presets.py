@@ -25,10 +25,11 @@ def atari(
         num_frames: Observations in a stack.
         size: Height and width of the resized image, in pixels.
         clip_rewards: Take the sign of each reward.
-        gray: Make colours gray; False for envs with `obs_type="grayscale"`, which have none.
+        gray: Make colours gray; False for envs with `obs_type="grayscale"`, which have none, or to keep the colours.
 
     Returns:
-        Pieces that make `[num_frames, size, size]`, uint8, of `[210, 160, 3]` (`[210, 160]` without `gray`).
+        Pieces that make `[num_frames, size, size]`, uint8, of `[210, 160, 3]`; without `gray` of `[210, 160]`, and of
+        colours `[num_frames, size, size, 3]`.
 
     Source: Mnih et al. 2015, "Human-level control through deep reinforcement learning", Methods.
     """

@@ -40,6 +40,20 @@ def test_cnn_reads_both_layouts_alike_and_scales_bytes():
     torch.testing.assert_close(last(image), last(image / 255.0))
 
 
+@pytest.mark.parametrize("architecture", ["plain", "impala"])
+def test_a_stack_of_colour_images_is_one_image_with_all_their_channels(architecture):
+    settings, networks = ModelSettings(conv_architecture=architecture), []
+    for shape in ((4, 14, 14, 3), (4, 3, 14, 14), (12, 14, 14)):
+        torch.manual_seed(0)
+        networks.append(make_encoder(image_space(*shape), settings))
+    stack = torch.randint(256, (2, 5, 4, 14, 14, 3), dtype=torch.uint8)
+    planes = stack.movedim(-1, -3)
+    features = networks[0](stack)
+    assert features.shape == (2, 5, networks[0].num_features)
+    torch.testing.assert_close(networks[1](planes), features)
+    torch.testing.assert_close(networks[2](planes.flatten(2, 3)), features)
+
+
 def test_cnn_leaves_its_input_alone():
     network, image = CNN(image_space(10, 10, 1, dtype="float32")), torch.rand(2, 10, 10, 1)
     before = image.clone()

@@ -24,9 +24,9 @@ DensePart = Literal["fcnet", "fusionnet", "head_fcnet"]
 def make_encoder(space: spaces.Space[Any], settings: ModelSettings) -> Encoder:
     """Choose the network from observations of a space to features, with weights from torch's global random state.
 
-    A Box of three axes is an image and gets convolutions, unless it is too small for the default ones, as a board of
-    3 x 3 is, and the settings name no others; a Dict or Tuple gets an encoder for each part and dense layers that join
-    them; everything else becomes a vector (discrete values one-hot) and gets dense layers.
+    A Box of three axes is an image, of four a stack of images. It gets convolutions, unless it is too small for the
+    default ones, as a board of 3 x 3 is, and the settings name no others. A Dict or Tuple gets an encoder for each part
+    and dense layers that join them. Everything else becomes a vector (discrete values one-hot) and gets dense layers.
 
     Args:
         space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple of those.
@@ -49,8 +49,8 @@ def make_encoder(space: spaces.Space[Any], settings: ModelSettings) -> Encoder:
 
 
 def is_image(space: spaces.Space[Any]) -> bool:
-    """Whether observations of a space are images: a Box of three axes."""
-    return isinstance(space, spaces.Box) and len(space.shape) == 3 and 0 not in space.shape
+    """Whether observations of a space are images or stacks of images: a Box of three axes, or of four."""
+    return isinstance(space, spaces.Box) and len(space.shape) in (3, 4) and 0 not in space.shape
 
 
 def contains_image(space: spaces.Space[Any]) -> bool:

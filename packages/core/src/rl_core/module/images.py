@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -24,27 +25,32 @@ _IMPALA_HIDDENS = (256,)
 class ImageEncoder(Encoder):
     """A network on images: `[..., H, W, C]` or `[..., C, H, W]` to features `[..., F]`, float32.
 
-    The channels are the first axis if it is shorter than the last, else the last one. uint8 images are divided by 255,
-    float images are taken as they are. Subclasses map planes `[N, C, H, W]` to `[N, F]` in `_features`.
+    The channels are the first axis if it is shorter than the last, else the last one. Of a stack of images,
+    `[..., K, H, W, C]` or `[..., K, C, H, W]`, the channels of all are taken for those of one. uint8 images are divided
+    by 255, float images are taken as they are. Subclasses map planes `[N, C, H, W]` to `[N, F]` in `_features`.
     """
 
     def __init__(self, space: spaces.Box, dtype: Literal["float32", "bfloat16"]) -> None:
         """Look at the images.
 
         Args:
-            space: Box of three axes.
+            space: Box of three axes, or four.
             dtype: What to compute in; the weights and the features are float32 in any case.
         """
         super().__init__()
+        self._shape = space.shape
         self.channels_first, self.channels, self.height, self.width = image_shape(space)
         self.in_bfloat16 = dtype == "bfloat16"
         self._held: list[ImageEncoder] = []  # a list, so that torch does not take it for a part
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images with any leading axes to `[..., F]`."""
-        leading = x.shape[:-3]
-        x = x.reshape(-1, *x.shape[-3:])
-        planes = x if self.channels_first else x.permute(0, 3, 1, 2)
+        leading = x.shape[: -len(self._shape)]
+        x = x.reshape(-1, *self._shape)
+        if len(self._shape) == 4:
+            planes = (x if self.channels_first else x.permute(0, 1, 4, 2, 3)).flatten(1, 2)
+        else:
+            planes = x if self.channels_first else x.permute(0, 3, 1, 2)
         if not self.in_bfloat16:
             features = self._features(_scaled(planes))
         else:
@@ -96,7 +102,7 @@ class CNN(ImageEncoder):
         """Make and initialise the layers.
 
         Args:
-            space: Box of three axes.
+            space: Box of three axes, or four.
             filters: Channels, kernel, stride and perhaps padding of each convolution; None chooses by
                 `default_filters`.
             hiddens: Units of the dense layers after the convolutions; None chooses by `default_filters`.
@@ -227,9 +233,13 @@ class ChannelNorm(nn.LayerNorm):
 
 
 def image_shape(space: spaces.Box) -> tuple[bool, int, int, int]:
-    """Tell whether an image's channels are its first axis, and their number, the height and the width in pixels."""
-    first, _, last = space.shape
-    return (True, *space.shape) if first < last else (False, last, *space.shape[:2])  # type: ignore[return-value]
+    """Tell whether an image's channels are its first axis, and their number, the height and the width in pixels.
+
+    Those of a stack of images are the channels of all together.
+    """
+    *stack, first, middle, last = space.shape
+    number = math.prod(stack)
+    return (True, number * first, middle, last) if first < last else (False, number * last, first, middle)
 
 
 def _scaled(planes: Tensor) -> Tensor:
