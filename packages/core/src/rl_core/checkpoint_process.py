@@ -91,6 +91,9 @@ class WriterProcess:
         Args:
             wait: Until it is.
 
+        Returns:
+            Whether it is; False only if nobody waits.
+
         Raises:
             CheckpointError: it could not be.
         """
