@@ -143,6 +143,21 @@ def test_a_process_that_is_killed_is_replaced_and_what_it_had_is_written(tmp_pat
     writer.close()
 
 
+def test_a_process_that_is_killed_before_it_looks_overwrites_nothing(tmp_path):
+    save_checkpoint(tmp_path / "a", {"x": 1})
+    writer = CheckpointWriter()
+    writer.start(encode_checkpoint(tmp_path / "b", {"x": 2}), wait=False)
+    writer.wait()
+    writer._process._process.send_signal(signal.SIGSTOP)
+    writer.start(encode_checkpoint(tmp_path / "a", {"x": 3}), wait=False)
+    writer._process._process.kill()
+    with pytest.raises(CheckpointError, match="a exists already"):
+        writer.wait()
+    assert writer.take_written() == [tmp_path / "b"]
+    assert Checkpoint(tmp_path / "a").load("x") == 1
+    writer.close()
+
+
 def test_processes_that_were_forked_since_then_keep_nobody_waiting(tmp_path):
     writer = CheckpointWriter()
     writer.start(encode_checkpoint(tmp_path / "a", {"x": 1}), wait=False)

@@ -62,6 +62,24 @@ class EncodedCheckpoint:
         Raises:
             CheckpointError: its path exists, or it cannot be written.
         """
+        files = self._files()
+        try:
+            if self.folder.taken():
+                raise CheckpointError(
+                    f"{self.folder.location} exists already; checkpoints are never overwritten. Give another path."
+                )
+            self.folder.write(files)
+        except OSError as error:
+            raise CheckpointError(
+                f"Cannot write the checkpoint {self.folder.location}: {error}. What was saved before is untouched."
+            ) from error
+
+    def is_written(self) -> bool:
+        """Whether its folder holds it, and no other checkpoint."""
+        return self.folder.size(MANIFEST) is not None and [self.folder.read(MANIFEST)] == self._files()[MANIFEST]
+
+    def _files(self) -> dict[str, list[Buffer]]:
+        """Make the files, in pieces, the one that completes it last."""
         arrays: list[Buffer] = []
         entries: dict[str, Any] = {}
         position = 0
@@ -74,17 +92,7 @@ class EncodedCheckpoint:
                 arrays += pieces
                 position += size
         manifest = manifest_file({**self.head, "bytes": position}, entries)
-        files = {ARRAYS: arrays, MANIFEST: [manifest]} if arrays else {MANIFEST: [manifest]}
-        try:
-            if self.folder.taken():
-                raise CheckpointError(
-                    f"{self.folder.location} exists already; checkpoints are never overwritten. Give another path."
-                )
-            self.folder.write(files)
-        except OSError as error:
-            raise CheckpointError(
-                f"Cannot write the checkpoint {self.folder.location}: {error}. What was saved before is untouched."
-            ) from error
+        return {ARRAYS: arrays, MANIFEST: [manifest]} if arrays else {MANIFEST: [manifest]}
 
 
 def manifest_file(head: Mapping[str, Any], components: Mapping[str, Any]) -> bytes:

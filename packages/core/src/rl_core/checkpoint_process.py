@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -47,22 +48,16 @@ class WriterProcess:
     def __init__(self) -> None:
         """Start it; it takes a tenth of a second until it can write, for which nobody waits."""
         # Pipes: who takes something out of a socket wakes the other side, and training has to wait for that.
-        requests, self._requests = os.pipe()
-        self._answers, answers = os.pipe()
+        requests, self._requests = _pipe()
+        self._answers, answers = _pipe()
         self._memory = _memory()
-        files = (requests, answers, self._memory.fileno())
-        command = [sys.executable, "-I", "-S", "-c", _START, str(Path(__file__).parents[1]), *map(str, files)]
-        try:
+        with requests, answers:
+            files = (requests.fileno(), answers.fileno(), self._memory.fileno())
+            command = [sys.executable, "-I", "-S", "-c", _START, str(Path(__file__).parents[1]), *map(str, files)]
             self._process = subprocess.Popen(
                 command, pass_fds=files, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
             )
-        except BaseException:
-            self._close_files()
-            raise
-        finally:
-            os.close(requests)
-            os.close(answers)
-        os.set_blocking(self._answers, False)
+        os.set_blocking(self._answers.fileno(), False)
         self._table = (0, 0)  # where that of the last request stands
 
     def send(self, encoded: EncodedCheckpoint) -> None:
@@ -83,7 +78,7 @@ class WriterProcess:
         table = _packed((os.path.abspath(encoded.folder.location), dict(encoded.head), components))
         _write_all(self._memory.fileno(), [*pieces, table])
         self._table = (position, position + len(table))
-        os.write(self._requests, _REQUEST.pack(*self._table))
+        self._requests.write(_REQUEST.pack(*self._table))
 
     def receive(self, *, wait: bool) -> bool:
         """Hear whether it is written; what a process that was killed has not written is written here.
@@ -101,16 +96,15 @@ class WriterProcess:
             waiting = select.poll()
             waiting.register(self._answers, select.POLLIN)
             waiting.poll()
-        try:
-            answer = os.read(self._answers, _ANSWER.size)
-        except BlockingIOError:
+        answer = self._answers.read(_ANSWER.size)
+        if answer is None:
             return False
         problem = b""
         if answer:
             problem = os.pread(self._memory.fileno(), _ANSWER.unpack(answer)[0], 0)
         else:
             unwritten = _received(self._memory.fileno(), *self._table)
-            if not unwritten.folder.taken():
+            if not unwritten.is_written():
                 unwritten.write()
         if self._table[1] > _KEPT_BYTES:
             os.ftruncate(self._memory.fileno(), 0)
@@ -121,14 +115,10 @@ class WriterProcess:
     def close(self) -> None:
         """End it, when it has written what it was given."""
         with suppress(OSError):  # it was killed; a closed pipe would not do: processes forked since then have it too
-            os.write(self._requests, _REQUEST.pack(0, 0))
-        self._close_files()
+            self._requests.write(_REQUEST.pack(0, 0))
+        for file in (self._requests, self._answers, self._memory):
+            file.close()
         self._process.wait()
-
-    def _close_files(self) -> None:
-        self._memory.close()
-        os.close(self._requests)
-        os.close(self._answers)
 
 
 def serve() -> None:
@@ -173,6 +163,12 @@ def _packed(values: Any) -> bytes:
 
 def _array(memory: memoryview, dtype: str, shape: tuple[int, ...], place: tuple[int, int]) -> StoredArray:
     return StoredArray(dtype, shape, memory[slice(*place)])
+
+
+def _pipe() -> tuple[FileIO, FileIO]:
+    """Open a pipe: the end to read from, and the one to write to."""
+    read, write = os.pipe()
+    return FileIO(read, "r"), FileIO(write, "w")
 
 
 def _memory() -> Any:

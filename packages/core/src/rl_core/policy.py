@@ -181,14 +181,12 @@ class Policy:
         Args:
             weights: Those to write, if not the policy's own.
         """
-        version, tensors = (
-            (self.version, self.module.state_dict()) if weights is None else (weights.version, weights.tensors)
-        )
+        weights = weights or Weights(version=self.version, tensors=self.module.state_dict())
         return {
             **self._description,
             "connector_state": self.shared,
-            "version": version,
-            "tensors": dict(tensors),
+            "version": weights.version,
+            "tensors": dict(weights.tensors),
         }
 
     @cached_property
